@@ -1,0 +1,107 @@
+# sanad: out-of-tree build. Objects live in build/$(MODE), so modes coexist.
+#   make [MODE=release|debug|asan|tsan] [CUDA=auto|no]
+# Adding a source file edits nothing here: folders are searched by wildcard.
+
+MODE    ?= release
+CUDA    ?= auto
+PREFIX  ?= /usr/local
+DESTDIR ?=
+GOLDEN  ?= tests/golden
+JSON    ?=
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+CC      ?= cc
+CXX     ?= c++
+ifeq ($(origin CC),default)
+CC      := cc
+endif
+ifeq ($(origin CXX),default)
+CXX     := c++
+endif
+
+B       := build/$(MODE)
+VERSION := $(shell cat VERSION)
+
+ROOMS   := base kernels engine media worker
+C_SRC   := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
+CC_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.cc))
+MAIN    := $(wildcard daemon/*.c)
+SUPPORT := $(wildcard tests/support/*.c)
+TESTS   := $(sort $(foreach r,$(ROOMS),$(wildcard tests/$(r)/test_*.c)))
+GOLD    := $(wildcard tests/golden_runner/*.c)
+BENCH   := $(wildcard bench/*.c)
+FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
+
+PACKAGES := openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
+PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lunistring
+
+WARN    := -Wall -Wextra -Wshadow -Wformat=2 -Wvla -Wundef
+WARN_C  := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
+ifdef CI
+WARN    += -Werror
+endif
+
+OPT_release := -O3 -g -fno-math-errno -fno-trapping-math
+OPT_debug   := -O1 -g -DSANAD_POISON
+OPT_asan    := -O1 -g -DSANAD_POISON -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g -fsanitize=thread
+OPT         := $(OPT_$(MODE))
+$(if $(OPT),,$(error MODE must be release, debug, asan or tsan, not '$(MODE)'))
+
+CPPFLAGS := -I. -D_GNU_SOURCE -DSANAD_VERSION='"$(VERSION)"' -DSANAD_DATADIR='"$(PREFIX)/share/sanad"'
+CFLAGS   := -std=c17 $(OPT) -pthread
+CXXFLAGS := -std=c++17 $(OPT) -pthread
+LDFLAGS  := $(filter -fsanitize%,$(OPT)) -pthread
+LIBS     := $(PKG_LIBS) -lstdc++ -lm
+
+LIB      := $(B)/libsanad.a
+LIB_OBJ  := $(C_SRC:%.c=$(B)/%.o) $(CC_SRC:%.cc=$(B)/%.o)
+MAIN_OBJ := $(MAIN:%.c=$(B)/%.o)
+SUP_OBJ  := $(SUPPORT:%.c=$(B)/%.o)
+TEST_EXE := $(TESTS:%.c=$(B)/%)
+# Test programs count allocations down (tests/support/alloc_fail.h); the product does not.
+WRAP     := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup
+
+.PHONY: all test golden bench lint format fuzz install clean demo
+all: $(B)/sanad
+
+# A change of flags rebuilds; an unchanged stamp does not.
+FLAGS_NOW := $(CC) $(CXX) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(WARN_C) $(PKG_CFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' > $@
+FORCE:
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARN_C) -MMD -MP -c -o $@ $<
+
+$(B)/%.o: %.cc $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(PKG_CFLAGS) $(CXXFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/sanad: $(MAIN_OBJ) $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(TEST_EXE): $(B)/%: $(B)/%.o $(SUP_OBJ) $(LIB)
+	$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ $(LIBS)
+
+$(B)/golden: $(GOLD:%.c=$(B)/%.o) $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/bench-engine: $(BENCH:%.c=$(B)/%.o) $(LIB)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+-include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(SUP_OBJ:.o=.d) $(TEST_EXE:=.d) \
+         $(GOLD:%.c=$(B)/%.d) $(BENCH:%.c=$(B)/%.d)
+
+clean:
+	rm -rf build demo.mp4

@@ -1,0 +1,24 @@
+/*
+ * convert.h - elements of any float type to f32, on the host.
+ *
+ * bf16 is the upper half of an f32; f16 is IEEE binary16. Conversions up are exact. `from` needs
+ * the alignment of its type only where `aligned` memory is the rule; unaligned bytes are fine.
+ * Any thread.
+ */
+#ifndef KERNELS_CONVERT_H
+#define KERNELS_CONVERT_H
+
+#include <stdint.h>
+
+#include "kernels/tensor.h"
+
+C_BEGIN
+
+/* to[0..n) = (float)from[0..n). dtype is F32, BF16 or F16. */
+void convert_to_f32(float *to, const void *from, enum dtype dtype, int64_t n);
+
+float convert_f16(uint16_t bits);
+
+C_END
+
+#endif
