@@ -30,6 +30,19 @@ float convert_f16(uint16_t bits)
     return f;
 }
 
+void convert_round_bf16(float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+
+        memcpy(&u, &x[i], sizeof(u));
+        if (x[i] == x[i]) {
+            u = (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000;
+        }
+        memcpy(&x[i], &u, sizeof(u));
+    }
+}
+
 static void from_bf16(float *to, const char *from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {

@@ -19,6 +19,9 @@ void convert_to_f32(float *to, const void *from, enum dtype dtype, int64_t n);
 
 float convert_f16(uint16_t bits);
 
+/* Each x[i] becomes the nearest bf16 (ties to even). NaN stays NaN. */
+void convert_round_bf16(float *x, int64_t n);
+
 C_END
 
 #endif

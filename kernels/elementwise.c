@@ -1,0 +1,224 @@
+#include "kernels/elementwise.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "kernels/vec_math.h"
+
+enum { CHUNK = 1 << 15 }; /* elements per task */
+
+struct elementwise_job {
+    float *y;
+    const float *x[LINEAR_COMBINE_MAX];
+    float coef[LINEAR_COMBINE_MAX];
+    int64_t n;
+    atomic_bool bad;
+};
+
+/* Bounds of one task's chunk. */
+static int64_t chunk_first(int64_t task)
+{
+    return task * CHUNK;
+}
+
+static int64_t chunk_end(const struct elementwise_job *job, int64_t task)
+{
+    return job->n - task * CHUNK < CHUNK ? job->n : (task + 1) * CHUNK;
+}
+
+static void run(struct device *dev, struct elementwise_job *job, thread_pool_fn fn)
+{
+    device_parallel(dev, div_ceil(job->n, CHUNK), fn, job);
+}
+
+static int check_pair(const char *op, const struct tensor *y, const struct tensor *x,
+                      struct err *err)
+{
+    if (y->dtype != DTYPE_F32) {
+        return device_shape_err(err, op, "y", y);
+    }
+    if (x->dtype != DTYPE_F32 || tensor_count(x) != tensor_count(y)) {
+        return device_shape_err(err, op, "x", x);
+    }
+    return ERR_OK;
+}
+
+static int fill_cpu(struct device *dev, const struct tensor *y, float value)
+{
+    float *p = y->data;
+
+    (void)dev;
+    for (int64_t i = 0; i < tensor_count(y); i++) {
+        p[i] = value;
+    }
+    return ERR_OK;
+}
+
+int op_fill(struct device *dev, const struct tensor *y, float value, struct err *err)
+{
+    if (y->dtype != DTYPE_F32) {
+        return device_shape_err(err, "fill", "y", y);
+    }
+    return DEVICE_CALL(dev, fill, dev, y, value);
+}
+
+static int copy_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+{
+    (void)dev;
+    if (y->data != x->data) {
+        memcpy(y->data, x->data, tensor_bytes(x));
+    }
+    return ERR_OK;
+}
+
+int op_copy(struct device *dev, const struct tensor *y, const struct tensor *x, struct err *err)
+{
+    if (y->dtype != x->dtype || tensor_count(y) != tensor_count(x)) {
+        return device_shape_err(err, "copy", "y", y);
+    }
+    return DEVICE_CALL(dev, copy, dev, y, x);
+}
+
+static void silu_task(void *ctx, int64_t task, int thread)
+{
+    struct elementwise_job *job = ctx;
+    const int64_t first = chunk_first(task);
+
+    (void)thread;
+    vec_silu(job->y + first, job->x[0] + first, chunk_end(job, task) - first);
+}
+
+static int silu_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+{
+    struct elementwise_job job = {.y = y->data, .x = {x->data}, .n = tensor_count(y)};
+
+    run(dev, &job, silu_task);
+    return ERR_OK;
+}
+
+int op_silu(struct device *dev, const struct tensor *y, const struct tensor *x, struct err *err)
+{
+    const int rc = check_pair("silu", y, x, err);
+
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, silu, dev, y, x);
+}
+
+static void linear_combine_task(void *ctx, int64_t task, int thread)
+{
+    struct elementwise_job *job = ctx;
+    const int64_t end = chunk_end(job, task);
+
+    (void)thread;
+    for (int64_t i = chunk_first(task); i < end; i++) {
+        job->y[i] = job->coef[0] * job->x[0][i] + job->coef[1] * job->x[1][i] +
+                    job->coef[2] * job->x[2][i] + job->coef[3] * job->x[3][i];
+    }
+}
+
+static int linear_combine_cpu(struct device *dev, const struct tensor *y, int n, const float *coef,
+                              const struct tensor *const *x)
+{
+    struct elementwise_job job = {.y = y->data, .n = tensor_count(y)};
+
+    for (int i = 0; i < LINEAR_COMBINE_MAX; i++) {
+        job.coef[i] = i < n ? coef[i] : 0.0F;
+        job.x[i] = x[i < n ? i : 0]->data;
+    }
+    run(dev, &job, linear_combine_task);
+    return ERR_OK;
+}
+
+int op_linear_combine(struct device *dev, const struct tensor *y, int n, const float *coef,
+                      const struct tensor *const *x, struct err *err)
+{
+    if (n < 1 || n > LINEAR_COMBINE_MAX) {
+        return err_set(err, ERR_INVALID, "linear_combine: %d terms", n);
+    }
+    for (int i = 0; i < n; i++) {
+        const int rc = check_pair("linear_combine", y, x[i], err);
+
+        if (rc != ERR_OK) {
+            return rc;
+        }
+    }
+    return DEVICE_CALL(dev, linear_combine, dev, y, n, coef, x);
+}
+
+static void guide_task(void *ctx, int64_t task, int thread)
+{
+    struct elementwise_job *job = ctx;
+    const int64_t end = chunk_end(job, task);
+
+    (void)thread;
+    for (int64_t i = chunk_first(task); i < end; i++) {
+        const float u = job->x[0][i];
+
+        job->y[i] = u + job->coef[0] * (job->x[1][i] - u);
+    }
+}
+
+static int guide_cpu(struct device *dev, const struct tensor *y, const struct tensor *u,
+                     const struct tensor *c, float scale)
+{
+    struct elementwise_job job = {
+        .y = y->data, .x = {u->data, c->data}, .coef = {scale}, .n = tensor_count(y)};
+
+    run(dev, &job, guide_task);
+    return ERR_OK;
+}
+
+int op_guide(struct device *dev, const struct tensor *y, const struct tensor *u,
+             const struct tensor *c, float scale, struct err *err)
+{
+    int rc = check_pair("guide", y, u, err);
+
+    if (rc == ERR_OK) {
+        rc = check_pair("guide", y, c, err);
+    }
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, guide, dev, y, u, c, scale);
+}
+
+int op_add(struct device *dev, const struct tensor *y, const struct tensor *a,
+           const struct tensor *b, struct err *err)
+{
+    static const float ones[2] = {1.0F, 1.0F};
+    const struct tensor *const terms[2] = {a, b};
+
+    return op_linear_combine(dev, y, 2, ones, terms, err);
+}
+
+static void check_finite_task(void *ctx, int64_t task, int thread)
+{
+    struct elementwise_job *job = ctx;
+    const int64_t end = chunk_end(job, task);
+    bool bad = false;
+
+    (void)thread;
+    for (int64_t i = chunk_first(task); i < end; i++) {
+        bad |= !(fabsf(job->x[0][i]) <= 3.4028235e38F);
+    }
+    if (bad) {
+        atomic_store(&job->bad, true);
+    }
+}
+
+static bool is_finite_cpu(struct device *dev, const struct tensor *x)
+{
+    struct elementwise_job job = {.x = {x->data}, .n = tensor_count(x)};
+
+    run(dev, &job, check_finite_task);
+    return !atomic_load(&job.bad);
+}
+
+int op_check_finite(struct device *dev, const struct tensor *x, const char *stage, struct err *err)
+{
+    if (x->dtype != DTYPE_F32) {
+        return device_shape_err(err, "check_finite", "x", x);
+    }
+    if (!dev->dry_run && !is_finite_cpu(dev, x)) {
+        return err_set(err, ERR_NUMERIC, "%s produced NaN or infinity", stage);
+    }
+    return ERR_OK;
+}

@@ -1,0 +1,78 @@
+#include "kernels/patchify.h"
+
+struct patch_job {
+    float *to;
+    const float *from;
+    int64_t height, width, channels; /* of x */
+    int64_t patch;
+    bool split; /* x -> u, else u -> x */
+};
+
+/* One row of tokens. */
+static void patch_task(void *ctx, int64_t task, int thread)
+{
+    const struct patch_job *job = ctx;
+    const int64_t p = job->patch;
+    const int64_t c_count = job->channels;
+    const int64_t row = job->width * c_count;
+    const int64_t tokens = job->width / p;
+
+    (void)thread;
+    for (int64_t x = 0; x < tokens; x++) {
+        for (int64_t ij = 0; ij < p * p; ij++) {
+            const int64_t pixel = (task * p + ij / p) * row + (x * p + ij % p) * c_count;
+            const int64_t token = (task * tokens + x) * p * p * c_count;
+
+            for (int64_t c = 0; c < c_count; c++) {
+                if (job->split) {
+                    job->to[token + c * p * p + ij] = job->from[pixel + c];
+                } else {
+                    job->to[pixel + c] = job->from[token + ij * c_count + c];
+                }
+            }
+        }
+    }
+}
+
+static int patch_cpu(struct device *dev, const struct tensor *x, const struct tensor *u,
+                     int64_t patch, bool split)
+{
+    struct patch_job job = {.height = x->dim[1], .width = x->dim[2], .channels = x->dim[3]};
+
+    job.patch = patch;
+    job.split = split;
+    job.to = split ? u->data : x->data;
+    job.from = split ? x->data : u->data;
+    device_parallel(dev, x->dim[0] * job.height / patch, patch_task, &job);
+    return ERR_OK;
+}
+
+static int check(const char *op, const struct tensor *x, const struct tensor *u, int64_t patch,
+                 struct err *err)
+{
+    if (!TENSOR_IS(x, DTYPE_F32, -1, -1, -1, -1) || patch < 1 || x->dim[1] % patch != 0 ||
+        x->dim[2] % patch != 0) {
+        return device_shape_err(err, op, "x", x);
+    }
+    if (!TENSOR_IS(u, DTYPE_F32, x->dim[0] * (x->dim[1] / patch) * (x->dim[2] / patch),
+                   patch * patch * x->dim[3])) {
+        return device_shape_err(err, op, "u", u);
+    }
+    return ERR_OK;
+}
+
+int op_patchify(struct device *dev, const struct tensor *u, const struct tensor *x, int64_t patch,
+                struct err *err)
+{
+    const int rc = check("patchify", x, u, patch, err);
+
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, dev, x, u, patch, true);
+}
+
+int op_unpatchify(struct device *dev, const struct tensor *x, const struct tensor *u, int64_t patch,
+                  struct err *err)
+{
+    const int rc = check("unpatchify", x, u, patch, err);
+
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, dev, x, u, patch, false);
+}

@@ -1,0 +1,252 @@
+/*
+ * One task is one row of coarse pixels. The innermost loop runs over the channels of one fine pixel: it
+ * writes or reads one side with the stride of a cell.
+ */
+#include "kernels/space_time.h"
+
+#include <string.h>
+
+#include "base/size.h"
+
+struct space_time_job {
+    const struct space_time_params *p;
+    float *y;
+    const float *x, *add;
+    int64_t t, h, w; /* of the coarse grid */
+    int64_t c, ca;   /* channels of the fine x or y, and of add */
+    int64_t cell;    /* st * sh * sw */
+};
+
+/* q of the cell's (a, b, d) for channel 0; channel c is c * cell further. */
+static int64_t offset_in_cell(const struct space_time_params *p, int64_t a, int64_t b, int64_t d)
+{
+    return p->columns_first ? (a * p->sw + d) * p->sh + b : (a * p->sh + b) * p->sw + d;
+}
+
+/* The pixel of the fine grid, frames counted from f0 of its tensor. */
+static int64_t fine_pixel(const struct space_time_job *job, int64_t f, int64_t i, int64_t j)
+{
+    return (f * job->h * job->p->sh + i) * job->w * job->p->sw + j;
+}
+
+static void split_pixel(const struct space_time_job *job, float *to, const float *from,
+                        const float *add, int64_t q)
+{
+    for (int64_t c = 0; c < job->c; c++) {
+        to[c] = from[c * job->cell + q];
+    }
+    for (int64_t c0 = 0; add && c0 < job->c; c0 += job->ca) {
+        for (int64_t c = 0; c < job->ca; c++) {
+            to[c0 + c] += add[c * job->cell + q];
+        }
+    }
+}
+
+static void split_row(void *ctx, int64_t task, int thread)
+{
+    const struct space_time_job *job = ctx;
+    const struct space_time_params *p = job->p;
+    const int64_t t = task / job->h;
+    const int64_t i = task % job->h;
+
+    (void)thread;
+    for (int64_t k = 0; k < job->w * job->cell; k++) {
+        const int64_t j = k / job->cell;
+        const int64_t a = k % job->cell / (p->sh * p->sw);
+        const int64_t b = k / p->sw % p->sh;
+        const int64_t d = k % p->sw;
+        const int64_t f = t * p->st + a - p->drop_frames;
+        const int64_t coarse = task * job->w + j;
+
+        if (f >= 0) {
+            split_pixel(job, job->y + fine_pixel(job, f, i * p->sh + b, j * p->sw + d) * job->c,
+                        job->x + coarse * job->c * job->cell,
+                        job->add ? job->add + coarse * job->ca * job->cell : NULL,
+                        offset_in_cell(p, a, b, d));
+        }
+    }
+}
+
+/* One number of the group sum has channel q / cell of the fine pixel that q % cell says. */
+static void add_group_means(const struct space_time_job *job, float *to, int64_t t, int64_t i,
+                            int64_t j)
+{
+    const struct space_time_params *p = job->p;
+    const int64_t group = job->ca / job->c;
+
+    for (int64_t k = 0; k < job->c * job->cell; k++) {
+        double sum = 0;
+
+        for (int64_t q = k * group; q < (k + 1) * group; q++) {
+            const int64_t in_cell = q % job->cell;
+            const int64_t a = in_cell / (p->sh * p->sw);
+            const int64_t minor = in_cell % (p->sh * p->sw);
+            const int64_t b = p->columns_first ? minor % p->sh : minor / p->sw;
+            const int64_t d = p->columns_first ? minor / p->sh : minor % p->sw;
+            const int64_t lead = t * p->st + a - p->lead_frames;
+            const int64_t f = lead < 0 ? 0 : lead;
+            const int64_t pixel = fine_pixel(job, f, i * p->sh + b, j * p->sw + d);
+
+            sum += (double)job->add[pixel * job->ca + q / job->cell];
+        }
+        to[k] += (float)(sum / (double)group);
+    }
+}
+
+static void merge_row(void *ctx, int64_t task, int thread)
+{
+    const struct space_time_job *job = ctx;
+    const struct space_time_params *p = job->p;
+    const int64_t t = task / job->h;
+    const int64_t i = task % job->h;
+
+    (void)thread;
+    for (int64_t k = 0; k < job->w * job->cell; k++) {
+        const int64_t j = k / job->cell;
+        const int64_t a = k % job->cell / (p->sh * p->sw);
+        const int64_t b = k / p->sw % p->sh;
+        const int64_t d = k % p->sw;
+        const int64_t q = offset_in_cell(p, a, b, d);
+        const int64_t f = t * p->st + a;
+        const float *from = job->x + fine_pixel(job, f, i * p->sh + b, j * p->sw + d) * job->c;
+        float *to = job->y + (task * job->w + j) * job->c * job->cell;
+
+        for (int64_t c = 0; c < job->c; c++) {
+            to[c * job->cell + q] = from[c];
+        }
+    }
+    for (int64_t j = 0; job->add && j < job->w; j++) {
+        add_group_means(job, job->y + (task * job->w + j) * job->c * job->cell, t, i, j);
+    }
+}
+
+static struct space_time_job job_of(const struct tensor *y, const struct tensor *x,
+                                    const struct tensor *coarse, const struct tensor *fine,
+                                    const struct space_time_params *p)
+{
+    struct space_time_job job = {.p = p, .y = y->data, .x = x->data};
+
+    job.add = p->add ? p->add->data : NULL;
+    job.t = coarse->dim[0];
+    job.h = coarse->dim[1];
+    job.w = coarse->dim[2];
+    job.c = fine->dim[3];
+    job.cell = p->st * p->sh * p->sw;
+    return job;
+}
+
+static int space_time_split_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                                const struct space_time_params *p)
+{
+    struct space_time_job job = job_of(y, x, x, y, p);
+
+    job.ca = p->add ? p->add->dim[3] / job.cell : 0;
+    device_parallel(dev, job.t * job.h, split_row, &job);
+    return ERR_OK;
+}
+
+static int space_time_merge_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                                const struct space_time_params *p)
+{
+    struct space_time_job job = job_of(y, x, y, x, p);
+
+    job.ca = p->add ? p->add->dim[3] : 0;
+    device_parallel(dev, job.t * job.h, merge_row, &job);
+    return ERR_OK;
+}
+
+/* fine is the coarse grid, refined; extra frames and dropped ones allowed for by the caller. */
+static bool fits(const struct tensor *fine, const struct tensor *coarse, int64_t frames,
+                 const struct space_time_params *p)
+{
+    return TENSOR_IS(coarse, DTYPE_F32, -1, -1, -1, -1) &&
+           TENSOR_IS(fine, DTYPE_F32, frames, coarse->dim[1] * p->sh, coarse->dim[2] * p->sw, -1);
+}
+
+int op_space_time_split(struct device *dev, const struct tensor *y, const struct tensor *x,
+                        const struct space_time_params *p, struct err *err)
+{
+    const int64_t cell = p->st * p->sh * p->sw;
+
+    if (p->st < 1 || p->sh < 1 || p->sw < 1 || p->drop_frames < 0 || p->drop_frames >= p->st) {
+        return err_set(err, ERR_INVALID, "space_time_split: bad parameters");
+    }
+    if (!fits(y, x, x->dim[0] * p->st - p->drop_frames, p) || x->dim[3] != y->dim[3] * cell) {
+        return device_shape_err(err, "space_time_split", "x", x);
+    }
+    if (p->add &&
+        (!TENSOR_IS(p->add, DTYPE_F32, x->dim[0], x->dim[1], x->dim[2], -1) ||
+         p->add->dim[3] < cell || p->add->dim[3] % cell != 0 || x->dim[3] % p->add->dim[3] != 0)) {
+        return device_shape_err(err, "space_time_split", "add", p->add);
+    }
+    return DEVICE_CALL(dev, space_time_split, dev, y, x, p);
+}
+
+int op_space_time_merge(struct device *dev, const struct tensor *y, const struct tensor *x,
+                        const struct space_time_params *p, struct err *err)
+{
+    const int64_t cell = p->st * p->sh * p->sw;
+
+    if (p->st < 1 || p->sh < 1 || p->sw < 1 || p->lead_frames < 0 || p->lead_frames >= p->st) {
+        return err_set(err, ERR_INVALID, "space_time_merge: bad parameters");
+    }
+    if (!fits(x, y, y->dim[0] * p->st, p) || y->dim[3] != x->dim[3] * cell) {
+        return device_shape_err(err, "space_time_merge", "x", x);
+    }
+    if (p->add && (!fits(p->add, y, x->dim[0] - p->lead_frames, p) || x->dim[3] < 1 ||
+                   p->add->dim[3] % x->dim[3] != 0)) {
+        return device_shape_err(err, "space_time_merge", "add", p->add);
+    }
+    return DEVICE_CALL(dev, space_time_merge, dev, y, x, p);
+}
+
+struct interleave_job {
+    float *y;
+    const float *x;
+    int64_t pixels; /* of a frame */
+    int64_t channels;
+};
+
+enum {
+    INTERLEAVE_PIXELS = 256
+};
+
+static void interleave_run(void *ctx, int64_t task, int thread)
+{
+    const struct interleave_job *job = ctx;
+    const int64_t tasks = div_ceil(job->pixels, INTERLEAVE_PIXELS);
+    const int64_t t = task / tasks;
+    const int64_t first = task % tasks * INTERLEAVE_PIXELS;
+    const int64_t c = job->channels;
+
+    (void)thread;
+    for (int64_t i = first; i < first + INTERLEAVE_PIXELS && i < job->pixels; i++) {
+        const float *from = job->x + (t * job->pixels + i) * 2 * c;
+        float *even = job->y + (2 * t * job->pixels + i) * c;
+
+        memcpy(even, from, (size_t)c * sizeof(float));
+        memcpy(even + job->pixels * c, from + c, (size_t)c * sizeof(float));
+    }
+}
+
+static int frame_interleave_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+{
+    struct interleave_job job = {.y = y->data, .x = x->data};
+
+    job.pixels = x->dim[1] * x->dim[2];
+    job.channels = y->dim[3];
+    device_parallel(dev, x->dim[0] * div_ceil(job.pixels, INTERLEAVE_PIXELS), interleave_run, &job);
+    return ERR_OK;
+}
+
+int op_frame_interleave(struct device *dev, const struct tensor *y, const struct tensor *x,
+                        struct err *err)
+{
+    if (!TENSOR_IS(x, DTYPE_F32, -1, -1, -1, -1) || x->dim[3] % 2 != 0) {
+        return device_shape_err(err, "frame_interleave", "x", x);
+    }
+    if (!TENSOR_IS(y, DTYPE_F32, 2 * x->dim[0], x->dim[1], x->dim[2], x->dim[3] / 2)) {
+        return device_shape_err(err, "frame_interleave", "y", y);
+    }
+    return DEVICE_CALL(dev, frame_interleave, dev, y, x);
+}

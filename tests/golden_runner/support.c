@@ -1,0 +1,133 @@
+#include "tests/golden_runner/support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int golden_bench_open(struct golden_bench *b, struct golden_case *c, bool transformer,
+                      struct err *err)
+{
+    *b = (struct golden_bench){.c = c};
+    arena_init(&b->arena, (size_t)1 << 30);
+    workspace_init(&b->ws, c->dev);
+    if (transformer) {
+        const int rc = transformer_open(&b->tf, &c->model->transformer,
+                                        c->model->transformer_weights, c->dev, err);
+
+        if (rc != ERR_OK) {
+            return rc;
+        }
+        transformer_round_rope_tables(b->tf, c->rope_bf16);
+    }
+    return ERR_OK;
+}
+
+void golden_bench_close(struct golden_bench *b)
+{
+    transformer_close(b->tf);
+    workspace_done(&b->ws);
+    arena_done(&b->arena);
+}
+
+float *golden_floats(struct golden_bench *b, int64_t n)
+{
+    float *p = arena_alloc(&b->arena, (size_t)n, sizeof(float));
+
+    CHECK_BUG(p); /* a test program may end here */
+    return p;
+}
+
+int golden_run(struct golden_bench *b, golden_run_fn fn, void *ctx, struct err *err)
+{
+    int rc;
+
+    workspace_done(&b->ws);
+    workspace_init(&b->ws, b->c->dev);
+    b->c->dev->dry_run = true;
+    rc = fn(b, ctx, err);
+    b->c->dev->dry_run = false;
+    if (rc == ERR_OK) {
+        rc = workspace_commit(&b->ws, 0, err);
+    }
+    return rc != ERR_OK ? rc : fn(b, ctx, err);
+}
+
+int golden_latents(struct golden_bench *b, const char *name, int64_t index, struct tensor *ret,
+                   struct err *err)
+{
+    struct tensor t;
+    int64_t thw;
+    float *in;
+    float *out;
+    int rc = golden_tensor(b->c, name, &t, err);
+
+    if (rc != ERR_OK) {
+        return rc;
+    }
+    if (t.dtype != DTYPE_F32 || t.rank != 5 || index >= t.dim[0]) {
+        return golden_mismatch(err, "%s is not F32 [B, C, T, H, W]", name);
+    }
+    thw = t.dim[2] * t.dim[3] * t.dim[4];
+    in = golden_floats(b, t.dim[1] * thw);
+    out = golden_floats(b, t.dim[1] * thw);
+    memcpy(in, (const float *)t.data + index * t.dim[1] * thw,
+           (size_t)(t.dim[1] * thw) * sizeof(float));
+    golden_to_channels_last(out, in, t.dim[1], thw);
+    *ret = TENSOR_F32(out, t.dim[2], t.dim[3], t.dim[4], t.dim[1]);
+    return ERR_OK;
+}
+
+int golden_text(struct golden_bench *b, const char *y, const char *mask, int64_t index,
+                struct tensor *ret, struct err *err)
+{
+    struct tensor ty;
+    struct tensor tm;
+    float *rows;
+    int64_t n = 0;
+    int rc = golden_tensor(b->c, y, &ty, err);
+
+    if (rc == ERR_OK) {
+        rc = golden_tensor(b->c, mask, &tm, err);
+    }
+    if (rc != ERR_OK) {
+        return rc;
+    }
+    rows = golden_floats(b, ty.dim[1] * ty.dim[2]);
+    for (int64_t i = 0; i < ty.dim[1]; i++) {
+        if (((const float *)tm.data)[index * ty.dim[1] + i] > 0.5F) {
+            memcpy(rows + n * ty.dim[2],
+                   (const float *)ty.data + (index * ty.dim[1] + i) * ty.dim[2],
+                   (size_t)ty.dim[2] * sizeof(float));
+            n++;
+        }
+    }
+    *ret = TENSOR_F32(rows, n, ty.dim[2]);
+    return ERR_OK;
+}
+
+int golden_ints(const struct golden_case *c, const char *key, int64_t *out, int max)
+{
+    const cJSON *array = cJSON_GetObjectItemCaseSensitive(c->params, key);
+    const cJSON *item;
+    int n = 0;
+
+    cJSON_ArrayForEach(item, array)
+    {
+        if (n < max) {
+            out[n++] = (int64_t)item->valuedouble;
+        }
+    }
+    return n;
+}
+
+int golden_compare_latents(struct golden_bench *b, const char *name, const struct tensor *items,
+                           int64_t n, struct err *err)
+{
+    const int64_t c = items[0].dim[3];
+    const int64_t thw = items[0].dim[0] * items[0].dim[1] * items[0].dim[2];
+    float *all = golden_floats(b, n * c * thw);
+
+    for (int64_t i = 0; i < n; i++) {
+        golden_to_channels_first(all + i * c * thw, items[i].data, c, thw);
+    }
+    return golden_compare(b->c, name, all, n * c * thw, err);
+}
