@@ -31,6 +31,8 @@ void transformer_close(struct transformer *tf);
  * compare with results recorded that way. */
 void transformer_round_rope_tables(struct transformer *tf, bool to_bf16);
 
+struct device *transformer_device(const struct transformer *tf);
+
 /* Bytes it copied rather than borrowed. */
 size_t transformer_copied_bytes(const struct transformer *tf);
 

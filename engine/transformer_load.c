@@ -288,6 +288,11 @@ void transformer_close(struct transformer *tf)
     free(tf);
 }
 
+struct device *transformer_device(const struct transformer *tf)
+{
+    return tf->dev;
+}
+
 size_t transformer_copied_bytes(const struct transformer *tf)
 {
     return tf->pool.bytes;
