@@ -3,17 +3,12 @@
 #include "base/err.h"
 #include "kernels/elementwise.h"
 
-static int64_t ring_size(const struct history *h)
-{
-    return h->window > 0 ? h->window + (h->revisable ? 1 : 0) : 0;
-}
-
 int history_init(struct history *h, struct transformer *tf, struct workspace *ws, int64_t hw,
-                 int64_t window, bool revisable, struct err *err)
+                 int64_t window, struct err *err)
 {
     int rc;
 
-    *h = (struct history){.tf = tf, .window = window, .revisable = revisable};
+    *h = (struct history){.tf = tf, .window = window};
     if (window != -1 && (window < 1 || window > HISTORY_MAX_WINDOW)) {
         return err_set(err, ERR_INVALID, "history_blocks: %lld is neither -1 nor in 1..%d",
                        (long long)window, HISTORY_MAX_WINDOW);
@@ -22,10 +17,7 @@ int history_init(struct history *h, struct transformer *tf, struct workspace *ws
     if (rc == ERR_OK) {
         rc = transformer_state_alloc(tf, ws, hw, &h->own, err);
     }
-    if (rc == ERR_OK && revisable) {
-        rc = transformer_state_alloc(tf, ws, hw, &h->before, err);
-    }
-    for (int64_t i = 0; i < ring_size(h) && rc == ERR_OK; i++) {
+    for (int64_t i = 0; i < window && rc == ERR_OK; i++) {
         rc = transformer_state_alloc(tf, ws, hw, &h->ring[i], err);
     }
     return rc;
@@ -36,86 +28,38 @@ const struct transformer_state *history_read(const struct history *h)
     return h->blocks > 0 ? &h->sum : NULL;
 }
 
-const struct transformer_state *history_before(const struct history *h)
+/* sum = the ring's states of blocks [first, end), oldest first. */
+static int sum_ring(struct history *h, int64_t first, int64_t end, struct err *err)
 {
-    CHECK_BUG(h->revisable && h->blocks > 0);
-    return h->blocks > 1 ? &h->before : NULL;
-}
-
-/* to = ring states of blocks [first, end), oldest first; the tail of the newest. */
-static int sum_ring(struct history *h, const struct transformer_state *to, int64_t first,
-                    int64_t end, struct err *err)
-{
-    const int64_t size = ring_size(h);
-    int rc = transformer_state_copy(h->tf, to, &h->ring[first % size], err);
+    int rc = transformer_state_copy(h->tf, &h->sum, &h->ring[first % h->window], err);
 
     for (int64_t i = first + 1; i < end && rc == ERR_OK; i++) {
-        rc = transformer_state_add(h->tf, to, to, &h->ring[i % size], err);
+        rc = transformer_state_add(h->tf, &h->sum, &h->sum, &h->ring[i % h->window], err);
     }
     return rc;
 }
 
-static int copy_tail(struct history *h, const struct transformer_state *to, struct device *dev,
-                     struct err *err)
+static int add_own(struct history *h, struct err *err)
 {
-    return op_copy(dev, &to->tail, &h->own.tail, err);
-}
-
-/* The window before block `block`. */
-static int64_t window_first(const struct history *h, int64_t block)
-{
-    return block > h->window ? block - h->window : 0;
-}
-
-static int push_window(struct history *h, struct device *dev, struct err *err)
-{
-    int rc = transformer_state_copy(h->tf, &h->ring[h->blocks % ring_size(h)], &h->own, err);
-
-    if (rc == ERR_OK) {
-        rc = sum_ring(h, &h->sum, window_first(h, h->blocks + 1), h->blocks + 1, err);
-    }
-    return rc != ERR_OK ? rc : copy_tail(h, &h->sum, dev, err);
-}
-
-static int push_all(struct history *h, struct device *dev, struct err *err)
-{
+    const int64_t end = h->blocks + 1;
     int rc;
 
+    if (h->window > 0) {
+        rc = transformer_state_copy(h->tf, &h->ring[h->blocks % h->window], &h->own, err);
+        return rc != ERR_OK ? rc : sum_ring(h, end > h->window ? end - h->window : 0, end, err);
+    }
     if (h->blocks == 0) {
         return transformer_state_copy(h->tf, &h->sum, &h->own, err);
     }
-    rc = transformer_state_add(h->tf, &h->sum, &h->sum, &h->own, err);
-    return rc != ERR_OK ? rc : copy_tail(h, &h->sum, dev, err);
+    return transformer_state_add(h->tf, &h->sum, &h->sum, &h->own, err);
 }
 
 int history_push(struct history *h, struct err *err)
 {
-    struct device *dev = transformer_device(h->tf);
-    int rc = ERR_OK;
+    int rc = add_own(h, err);
 
-    if (h->revisable && h->blocks > 0) {
-        rc = transformer_state_copy(h->tf, &h->before, &h->sum, err);
-    }
-    if (rc == ERR_OK) {
-        rc = h->window > 0 ? push_window(h, dev, err) : push_all(h, dev, err);
-    }
-    h->blocks++;
-    return rc;
-}
-
-int history_replace(struct history *h, struct err *err)
-{
-    int rc = ERR_OK;
-
-    CHECK_BUG(h->revisable && h->blocks > 0);
-    h->blocks--;
-    if (h->blocks > 0) {
-        rc = transformer_state_copy(h->tf, &h->sum, &h->before, err);
-    }
-    if (rc == ERR_OK) {
-        struct device *dev = transformer_device(h->tf);
-
-        rc = h->window > 0 ? push_window(h, dev, err) : push_all(h, dev, err);
+    if (rc == ERR_OK) { /* always the last block's, whatever the window */
+        rc = op_copy(transformer_device(h->tf), &h->sum.tail, &h->own.tail, err);
     }
     h->blocks++;
     return rc;
@@ -129,20 +73,15 @@ static int add_state(const struct transformer_state *s, const struct tensor **re
     return n + 3;
 }
 
-int history_tensors(const struct history *h, const struct tensor **ret)
+int history_tensors(const struct history *h, int64_t blocks,
+                    const struct tensor *ret[HISTORY_MAX_TENSORS])
 {
-    const int64_t size = ring_size(h);
     int n = 0;
 
-    if (h->blocks == 0) {
-        return 0;
+    if (blocks > 0) {
+        n = add_state(&h->sum, ret, n);
     }
-    n = add_state(&h->sum, ret, n);
-    n = add_state(&h->own, ret, n);
-    if (h->revisable && h->blocks > 1) {
-        n = add_state(&h->before, ret, n);
-    }
-    for (int64_t i = 0; i < size && i < h->blocks; i++) {
+    for (int64_t i = 0; i < h->window && i < blocks; i++) {
         n = add_state(&h->ring[i], ret, n);
     }
     return n;

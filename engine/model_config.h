@@ -45,7 +45,10 @@ struct gemma2_config {
     double rms_norm_eps;
 };
 
-enum { VAE_MAX_LEVELS = 8, VAE_MAX_CHANNELS = 256 };
+enum {
+    VAE_MAX_LEVELS = 8,
+    VAE_MAX_CHANNELS = 256
+};
 
 /* vae/config.json: AutoencoderKLWan (Wan 2.1; is_residual false, patch_size null) */
 struct vae_wan_config {
@@ -60,7 +63,11 @@ struct vae_wan_config {
     float latents_std[VAE_MAX_CHANNELS];
 };
 
-enum ltx2_downsample { LTX2_SPATIAL, LTX2_TEMPORAL, LTX2_SPATIOTEMPORAL };
+enum ltx2_downsample {
+    LTX2_SPATIAL,
+    LTX2_TEMPORAL,
+    LTX2_SPATIOTEMPORAL
+};
 
 /* vae/config.json: AutoencoderKLLTX2Video. Mean and std of the latents are tensors of the file. */
 struct vae_ltx2_config {
@@ -71,8 +78,8 @@ struct vae_ltx2_config {
     enum ltx2_downsample downsample[VAE_MAX_LEVELS];
     bool scaling[VAE_MAX_LEVELS]; /* spatio_temporal_scaling */
     int decoder_levels;
-    int64_t decoder_block_out_channels[VAE_MAX_LEVELS];     /* low to high, as in the file */
-    int64_t decoder_layers_per_block[VAE_MAX_LEVELS + 1];   /* likewise; [0] is nearest the pixels */
+    int64_t decoder_block_out_channels[VAE_MAX_LEVELS];   /* low to high, as in the file */
+    int64_t decoder_layers_per_block[VAE_MAX_LEVELS + 1]; /* likewise; [0] is nearest the pixels */
     bool decoder_scaling[VAE_MAX_LEVELS];
     int64_t upsample_factor[VAE_MAX_LEVELS];
     bool upsample_residual[VAE_MAX_LEVELS];
@@ -84,7 +91,10 @@ struct vae_ltx2_config {
     bool decoder_reflect;
 };
 
-enum vae_kind { VAE_WAN, VAE_LTX2 };
+enum vae_kind {
+    VAE_WAN,
+    VAE_LTX2
+};
 
 struct vae_config {
     enum vae_kind kind;
@@ -104,7 +114,10 @@ enum sampler_kind {
     SAMPLER_LONGLIVE, /* x0 and fresh noise at a list of timesteps (LongSANA) */
 };
 
-enum { SAMPLER_MAX_STEPS = 200, RENOISE_MAX_STEPS = 16 };
+enum {
+    SAMPLER_MAX_STEPS = 200,
+    RENOISE_MAX_STEPS = 16
+};
 
 /* scheduler/scheduler_config.json */
 struct scheduler_config {
@@ -119,32 +132,36 @@ enum chi_wording {
     CHI_NONE,
 };
 
-enum { MODEL_MAX_ALIASES = 8, MODEL_ID_MAX = 64 };
+enum {
+    MODEL_MAX_ALIASES = 8,
+    MODEL_ID_MAX = 64
+};
 
 /*
  * Defaults of one model: the family's, overridden by the optional sanad.json beside
  * model_index.json. Every key of sanad.json is optional; unknown keys are errors.
  */
 struct model_defaults {
-    char id[MODEL_ID_MAX + 1];                            /* "id" */
+    char id[MODEL_ID_MAX + 1]; /* "id" */
     int n_aliases;
-    char aliases[MODEL_MAX_ALIASES][MODEL_ID_MAX + 1];    /* "aliases": [..] */
-    enum sampler_kind sampler;                            /* "sampler": "dpm" "euler" "unipc" "longlive" */
-    int steps;                                            /* "steps": 1..200; longlive: entries of the list */
+    char aliases[MODEL_MAX_ALIASES][MODEL_ID_MAX + 1]; /* "aliases": [..] */
+    enum sampler_kind sampler; /* "sampler": "dpm" "euler" "unipc" "longlive" */
+    int steps;                 /* "steps": 1..200; longlive: entries of the list */
     int n_renoise;
-    double renoise[RENOISE_MAX_STEPS];                    /* "renoise_timesteps": [1000, 960, 889, 727] */
-    double flow_shift;                                    /* "flow_shift": 0.1..30 */
-    double guidance_scale;                                /* "guidance_scale": 0..20 */
-    int64_t block_latent_frames;                          /* "block_latent_frames": 1..1024 */
-    int64_t history_blocks;                               /* "history_blocks": -1 all, else 1..64 */
-    double fps;                                           /* "fps": 1..60 */
-    int64_t width, height;                                /* "size": "832x480" */
-    int64_t frames;                                       /* "frames" */
-    enum chi_wording chi;                                 /* "chi": "video" "image" "none" */
-    bool lower_case;                                      /* "lower_case" */
-    int64_t max_prompt_tokens;                            /* "max_prompt_tokens": 8..1024; 300 */
-    int motion_score;                                     /* "motion_score": 0..100; 0: no suffix */
-    bool size_buckets;                                    /* "size_buckets": false: any size is native */
+    double renoise[RENOISE_MAX_STEPS]; /* "renoise_timesteps": [1000, 960, 889, 727] */
+    bool bf16_timesteps;               /* "bf16_timesteps": the list is rounded to bf16 (MODEL 5.6) */
+    double flow_shift;                 /* "flow_shift": 0.1..30 */
+    double guidance_scale;             /* "guidance_scale": 0..20 */
+    int64_t block_latent_frames;       /* "block_latent_frames": 1..1024 */
+    int64_t history_blocks;            /* "history_blocks": -1 all, else 1..64 */
+    double fps;                        /* "fps": 1..60 */
+    int64_t width, height;             /* "size": "832x480" */
+    int64_t frames;                    /* "frames" */
+    enum chi_wording chi;              /* "chi": "video" "image" "none" */
+    bool lower_case;                   /* "lower_case" */
+    int64_t max_prompt_tokens;         /* "max_prompt_tokens": 8..1024; 300 */
+    int motion_score;                  /* "motion_score": 0..100; 0: no suffix */
+    bool size_buckets;                 /* "size_buckets": false: any size is native */
 };
 
 #endif

@@ -43,6 +43,9 @@ void model_dir_close(struct model_dir *dir);
 /* "SANA-Video (Wan 2.1 VAE)", ... */
 const char *model_family_name(enum model_family family);
 
+/* As in sanad.json: "dpm", "euler", "unipc", "longlive". */
+const char *model_sampler_name(enum sampler_kind kind);
+
 /* The config parsers, for fuzzing: text need not be NUL-terminated; file is for messages. */
 MUST_CHECK int model_parse_transformer(struct transformer_config *ret, const char *text, size_t len,
                                        const char *file, struct err *err);

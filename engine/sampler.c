@@ -178,6 +178,12 @@ int sampler_history(const struct sampler *s, const struct tensor *ret[SAMPLER_MA
     return n;
 }
 
+void sampler_resume(struct sampler *s, int step, int order)
+{
+    s->step = step;
+    s->order = order;
+}
+
 /* The newest estimate becomes m[0]; the others move up. Views rotate, data stays. */
 static void rotate_history(struct sampler *s, int n)
 {

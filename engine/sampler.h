@@ -69,6 +69,9 @@ bool sampler_finished(const struct sampler *s);
 MUST_CHECK int sampler_step(struct sampler *s, const struct tensor *x, const struct tensor *v,
                             struct err *err);
 
+/* Continues behind `step` steps; the caller fills the history and x with what was saved then. */
+void sampler_resume(struct sampler *s, int step, int order);
+
 /* The history tensors, for saving and restoring between steps; returns how many. Together with
  * step, order and x they are everything. */
 int sampler_history(const struct sampler *s, const struct tensor *ret[SAMPLER_MAX_HISTORY]);

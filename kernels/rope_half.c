@@ -2,14 +2,19 @@
 
 #include <math.h>
 
-static int rope_half_table_cpu(const struct tensor *table, float theta)
+#include "kernels/convert.h"
+
+static int rope_half_table_cpu(const struct tensor *table, float theta, bool bf16)
 {
     const int64_t half = table->dim[2];
 
     for (int64_t j = 0; j < half; j++) {
         const float exponent = (float)(2 * j) / (float)(2 * half);
-        const float frequency = 1.0F / (float)pow((double)theta, (double)exponent);
+        float frequency = 1.0F / (float)pow((double)theta, (double)exponent);
 
+        if (bf16) {
+            convert_round_bf16(&frequency, 1);
+        }
         for (int64_t s = 0; s < table->dim[0]; s++) {
             const float angle = (float)s * frequency;
             float *row = (float *)table->data + s * 2 * half;
@@ -21,7 +26,8 @@ static int rope_half_table_cpu(const struct tensor *table, float theta)
     return ERR_OK;
 }
 
-int op_rope_half_table(struct device *dev, const struct tensor *table, float theta, struct err *err)
+int op_rope_half_table(struct device *dev, const struct tensor *table, float theta, bool bf16,
+                       struct err *err)
 {
     if (!TENSOR_IS(table, DTYPE_F32, -1, 2, -1)) {
         return device_shape_err(err, "rope_half_table", "table", table);
@@ -29,7 +35,7 @@ int op_rope_half_table(struct device *dev, const struct tensor *table, float the
     if (!(theta > 0.0F)) {
         return err_set(err, ERR_INVALID, "rope_half_table: theta is %g", (double)theta);
     }
-    return DEVICE_CALL(dev, rope_half_table, table, theta);
+    return DEVICE_CALL(dev, rope_half_table, table, theta, bf16);
 }
 
 struct rope_half_job {

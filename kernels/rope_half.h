@@ -11,6 +11,8 @@
  *   table  [S, 2, head_dim / 2]   f32  in
  *
  * f and the angles are rounded to f32, as the reference has them; the cosines are exact to f32.
+ * bf16 rounds f to bf16 first: what the reference's buffer of frequencies holds after
+ * .to(bfloat16).
  * [transformers modeling_gemma2.py], MODEL 2.4.
  * Errors: ERR_INVALID shape, dtype or theta. Engine thread. Async on a GPU.
  */
@@ -22,7 +24,7 @@
 C_BEGIN
 
 MUST_CHECK int op_rope_half_table(struct device *dev, const struct tensor *table, float theta,
-                                  struct err *err);
+                                  bool bf16, struct err *err);
 MUST_CHECK int op_rope_half(struct device *dev, const struct tensor *x, const struct tensor *table,
                             struct err *err);
 

@@ -92,6 +92,7 @@ static int check_encoder(struct golden_bench *b, struct encode_batch *batch, boo
     if (rc != ERR_OK) {
         return rc;
     }
+    text_encoder_round_rope_frequencies(batch->encoder, b->c->rope_bf16);
     rc = golden_run(b, encode_batch, batch, err);
     text_encoder_close(batch->encoder);
     if (rc == ERR_OK) {
@@ -438,6 +439,7 @@ int golden_prompt(struct golden_case *c, struct err *err)
                                c->model->text_encoder_weights, c->dev, err);
     }
     if (rc == ERR_OK) {
+        text_encoder_round_rope_frequencies(check.encoder, c->rope_bf16);
         rc = check_prompts(&b, &check, err);
     }
     text_encoder_close(check.encoder);

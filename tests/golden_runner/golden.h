@@ -24,7 +24,7 @@ struct golden_case {
     struct model_dir *model;  /* NULL when the case has none; opened once per run */
     struct device *dev;
     double tolerance;
-    bool rope_bf16;       /* run with the transformer's rope tables rounded to bf16 */
+    bool rope_bf16;       /* run with rope tables (text: frequencies) rounded to bf16 */
     double worst;         /* max over outputs of max|a-b| / max|b| */
     char worst_name[128]; /* the output that was worst */
     int n_compared;

@@ -1,6 +1,7 @@
 #include "tests/support/alloc_fail.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -25,6 +26,7 @@ static bool fail_this_one(void)
     }
     if (atomic_fetch_sub(&countdown, 1) == 1) {
         atomic_store(&fired, true);
+        errno = ENOMEM; /* as malloc does */
         return true;
     }
     return false;

@@ -36,7 +36,7 @@ __attribute__((noreturn)) void test_skip(const char *why);
     static void test_name(void);                                                                   \
     __attribute__((constructor)) static void register_##test_name(void)                            \
     {                                                                                              \
-        static struct test t = {.name = #test_name, .fn = test_name};                              \
+        static struct test t = {.name = #test_name, .fn = (test_name)};                            \
         test_register(&t);                                                                         \
     }                                                                                              \
     static void test_name(void)

@@ -1,0 +1,90 @@
+/*
+ * session_internal.h - the session's insides, for session*.c and their tests.
+ */
+#ifndef ENGINE_SESSION_INTERNAL_H
+#define ENGINE_SESSION_INTERNAL_H
+
+#include "engine/denoiser.h"
+#include "engine/history.h"
+#include "engine/prompt.h"
+#include "engine/session.h"
+
+/* For tests that compare with recordings: their noise instead of ours, and frames before YUV. */
+struct session_hooks {
+    void *ctx;
+    /* Fills y [n, h, w, C] of latent frames first..; step -1: initial noise, else after that step. */
+    int (*noise)(void *ctx, int64_t first, int step, const struct tensor *y, struct err *err);
+    int (*on_rgb)(void *ctx, const struct tensor *rgb, int64_t first_picture, struct err *err);
+};
+
+enum { SESSION_PROMPTS = SESSION_MAX_SWITCHES + 1 };
+
+struct session {
+    struct model *model; /* borrowed */
+    struct device *dev;  /* borrowed */
+    struct session_callbacks callbacks;
+    struct session_hooks hooks;
+    struct session_settings set;
+    struct sampler_schedule schedule;
+    bool causal;
+    bool guided; /* the negative prompt is evaluated too */
+    bool recache, nvlabs_recache;
+    const float *image; /* borrowed; NULL: none */
+    uint64_t fingerprint; /* of everything the frames depend on */
+
+    int n_prompts;
+    int64_t prompt_from[SESSION_PROMPTS]; /* first block with this prompt */
+    struct prompt_tokens tokens[SESSION_PROMPTS];
+    struct prompt_tokens negative_tokens;
+
+    /* In the workspace, made by session_set_up(). */
+    struct workspace ws;
+    struct vae_stream *stream; /* owned */
+    struct transformer_text text[SESSION_PROMPTS];
+    struct transformer_text negative;
+    struct tensor x;             /* latents: the block's, or the whole clip's */
+    struct tensor image_latent;  /* [1, h, w, C] */
+    struct history history[2];   /* positive and negative prompt; block-causal */
+    struct tensor rgb, resized, yuv;
+    uint8_t *host_yuv;           /* owned; one picture */
+
+    struct denoiser denoiser;    /* bidirectional: lives across steps */
+    size_t denoiser_mark;
+    bool denoising;              /* ... and is in flight */
+    bool clip_done;              /* bidirectional: x is clean */
+    bool ready;                  /* set up */
+    bool failed;
+    int64_t next;                /* block to make */
+    double work_done, work_total;
+};
+
+/* Workspace, texts, image: the same calls planned dry and for real. */
+MUST_CHECK int session_set_up(struct session *s, struct err *err);
+
+/* The work of one block; runs dry too. */
+MUST_CHECK int session_make_block(struct session *s, struct err *err);
+
+/* Bidirectional: reserves the solver and fills x with noise. */
+MUST_CHECK int session_begin_clip(struct session *s, struct err *err);
+
+/* Computes the state of block `block`, whose clean latents are in x, and adds it to the history. */
+MUST_CHECK int session_push_block(struct session *s, int64_t block, struct err *err);
+
+/* What restoring needs of the workspace beyond making blocks; in the dry run. */
+MUST_CHECK int session_plan_restore(struct session *s, struct err *err);
+
+/* Feeds latents [n, h, w, C] of finished frames first.. to the decoder, for its caches only. */
+MUST_CHECK int session_rewarm(struct session *s, const struct tensor *z, struct err *err);
+
+/* The whole job in the units of work_done. */
+double session_total_work(const struct session *s);
+
+struct geometry_block session_block(const struct session *s, int64_t index);
+
+/* Latents of block `index` within x. */
+struct tensor session_block_latents(const struct session *s, int64_t index);
+
+/* Before the first block. */
+void session_set_hooks(struct session *s, const struct session_hooks *hooks);
+
+#endif
