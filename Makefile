@@ -36,8 +36,9 @@ BENCH   := $(wildcard bench/*.c)
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 
 PACKAGES := openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lunistring
+# Empty where the packages are missing; `make demo` and `make test` install them first.
+PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lunistring
 
 WARN    := -Wall -Wextra -Wshadow -Wformat=2 -Wvla -Wundef
 WARN_C  := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
@@ -66,7 +67,7 @@ TEST_EXE := $(TESTS:%.c=$(B)/%)
 # Test programs count allocations down (tests/support/alloc_fail.h); the product does not.
 WRAP     := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup
 
-.PHONY: all test golden bench lint format fuzz install clean demo
+.PHONY: all build-tests demo test golden bench lint format fuzz install clean FORCE
 all: $(B)/sanad
 
 # A change of flags rebuilds; an unchanged stamp does not.
@@ -78,30 +79,82 @@ FORCE:
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARN_C) -MMD -MP -c -o $@ $<
+	@echo "cc  $<"
+	@$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARN_C) -MMD -MP -c -o $@ $<
 
 $(B)/%.o: %.cc $(B)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(PKG_CFLAGS) $(CXXFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+	@echo "c++ $<"
+	@$(CXX) $(CPPFLAGS) $(PKG_CFLAGS) $(CXXFLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	@ar rcs $@ $^
 
 $(B)/sanad: $(MAIN_OBJ) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(TEST_EXE): $(B)/%: $(B)/%.o $(SUP_OBJ) $(LIB)
-	$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ $(LIBS)
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ $(LIBS)
 
 $(B)/golden: $(GOLD:%.c=$(B)/%.o) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/bench-engine: $(BENCH:%.c=$(B)/%.o) $(LIB)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 -include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(SUP_OBJ:.o=.d) $(TEST_EXE:=.d) \
          $(GOLD:%.c=$(B)/%.d) $(BENCH:%.c=$(B)/%.d)
+
+# ---- what users and CI call ----
+
+# One command on a fresh machine: packages, build, a video.
+demo:
+	@tools/setup.sh build
+	@$(MAKE) --no-print-directory -j2 all
+	@tools/demo.sh $(B)/sanad
+
+# Likewise: packages, build, all tests.
+test:
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory -j2 all build-tests
+	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad"
+
+build-tests: $(TEST_EXE) $(B)/golden
+
+golden: $(B)/golden
+	$(B)/golden $(GOLDEN)
+
+# Figures as a table, and as JSON in $(B)/bench.json (or JSON=FILE).
+bench: all $(B)/bench-engine
+	tools/bench.sh $(B) $(or $(JSON),$(B)/bench.json)
+
+lint:
+	@tools/setup.sh lint
+	@tools/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
+
+# libFuzzer, FUZZ_SECONDS for each target; a finding is written to build/fuzz/.
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZ_EXE   := $(FUZZ:tests/fuzz/%.c=build/fuzz/%)
+$(FUZZ_EXE): build/fuzz/%: tests/fuzz/%.c $(C_SRC) $(CC_SRC) $(B)/flags
+	@mkdir -p build/fuzz
+	clang++ $(CPPFLAGS) $(PKG_CFLAGS) -std=c++17 $(FUZZ_FLAGS) -c -o build/fuzz/$*.shim.o $(CC_SRC)
+	clang $(CPPFLAGS) $(PKG_CFLAGS) -std=c17 $(FUZZ_FLAGS) -o $@ $< $(C_SRC) build/fuzz/$*.shim.o $(LIBS)
+
+fuzz: $(FUZZ_EXE)
+	tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_EXE)
+
+install: all
+	install -D -m 755 $(B)/sanad $(DESTDIR)$(PREFIX)/bin/sanad
+	install -D -m 644 docs/sanad.1 $(DESTDIR)$(PREFIX)/share/man/man1/sanad.1
 
 clean:
 	rm -rf build demo.mp4

@@ -8,7 +8,10 @@
 
 #include "base/size.h"
 
-enum { ARENA_ALIGN = 64, ARENA_CHUNK = 64 * 1024 };
+enum {
+    ARENA_ALIGN = 64,
+    ARENA_CHUNK = 64 * 1024
+};
 
 struct arena_chunk {
     struct arena_chunk *next;

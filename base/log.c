@@ -27,7 +27,8 @@ static size_t write_head(char *line, size_t size, enum log_level level)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     n = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &utc);
-    return n + (size_t)snprintf(line + n, size - n, ".%03ldZ %s ", now.tv_nsec / 1000000, name[level]);
+    return n +
+           (size_t)snprintf(line + n, size - n, ".%03ldZ %s ", now.tv_nsec / 1000000, name[level]);
 }
 
 void log_write(enum log_level level, const char *format, ...)

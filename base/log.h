@@ -11,9 +11,9 @@
 #include "base/macros.h"
 
 enum log_level {
-    LOG_LEVEL_ERR,   /* somebody has to act */
-    LOG_LEVEL_WARN,  /* odd, but handled */
-    LOG_LEVEL_INFO,  /* one line per job and per change of state */
+    LOG_LEVEL_ERR,  /* somebody has to act */
+    LOG_LEVEL_WARN, /* odd, but handled */
+    LOG_LEVEL_INFO, /* one line per job and per change of state */
     LOG_LEVEL_DEBUG,
 };
 

@@ -14,9 +14,9 @@
 #define C_END
 #endif
 
-#define MUST_CHECK                __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-#define ARRAY_LEN(a)              (sizeof(a) / sizeof((a)[0]))
+#define MUST_CHECK                      __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, args)          __attribute__((format(printf, fmt, args)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

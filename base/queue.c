@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/size.h"
+
 struct queue {
     pthread_mutex_t mutex;
     pthread_cond_t not_empty;
@@ -16,10 +18,13 @@ struct queue {
 
 int queue_create(struct queue **ret, size_t capacity, struct err *err)
 {
-    struct queue *q;
+    struct queue *q = NULL;
+    size_t bytes;
 
     CHECK_BUG(capacity > 0);
-    q = calloc(1, sizeof(*q) + capacity * sizeof(q->item[0]));
+    if (size_mul(&bytes, capacity, sizeof(q->item[0])) && size_add(&bytes, bytes, sizeof(*q))) {
+        q = calloc(1, bytes);
+    }
     if (!q) {
         return err_set(err, ERR_NO_MEMORY, "queue of %zu items", capacity);
     }

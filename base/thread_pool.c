@@ -10,7 +10,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-enum { SPIN_ROUNDS = 2000 };
+enum {
+    SPIN_ROUNDS = 2000
+};
 
 struct worker {
     struct thread_pool *pool;
@@ -23,9 +25,9 @@ struct thread_pool {
     pthread_cond_t start;
     pthread_cond_t done;
     int n_threads;
-    int n_started;             /* threads that exist and must be joined, without the caller */
+    int n_started;              /* threads that exist and must be joined, without the caller */
     atomic_uint_fast64_t epoch; /* grows with every run; written under the mutex */
-    atomic_int n_busy;         /* workers still inside the current run */
+    atomic_int n_busy;          /* workers still inside the current run */
     atomic_bool stop;
     atomic_int_fast64_t next;
     int64_t n_tasks;
@@ -106,7 +108,8 @@ int thread_pool_create(struct thread_pool **ret, int n_threads, struct err *err)
         pool->worker[i] = (struct worker){.pool = pool, .index = i};
         if (pthread_create(&pool->worker[i].thread, NULL, worker_main, &pool->worker[i]) != 0) {
             thread_pool_free(pool);
-            return err_set(err, ERR_NO_MEMORY, "thread %d of %d could not be started", i, n_threads);
+            return err_set(err, ERR_NO_MEMORY, "thread %d of %d could not be started", i,
+                           n_threads);
         }
         pool->n_started = i;
     }

@@ -230,10 +230,10 @@ static int keep_user_defined(struct reading *r, struct bytes text)
 
 static int hex_digit(uint8_t c)
 {
-    static const char digits[] = "0123456789ABCDEF";
-    const char *at = memchr(digits, c, 16);
-
-    return at ? (int)(at - digits) : -1;
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* "<0x00>" to "<0xFF>" */

@@ -136,7 +136,7 @@ static int run_encoder(struct ltx2_run *run, const struct vae_ltx2 *vae, const s
 {
     const struct ltx2_half *half = &vae->encoder;
     const int mid = half->n_levels - 1;
-    struct tensor input[VAE_MAX_LEVELS + 1];
+    struct tensor input[VAE_MAX_LEVELS + 1] = {{0}};
     size_t below[VAE_MAX_LEVELS + 1];
     int rc = allocate_inputs(run, vae, video, input, below, err);
 

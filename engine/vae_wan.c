@@ -368,7 +368,7 @@ int64_t vae_wan_memory(const struct vae_wan *vae)
     const struct vae_wan_config *c = &vae->config;
     const int64_t per_level = 2 * (c->num_res_blocks + 1);
     int64_t pictures_per_frame = vae->stride_t;
-    int64_t pictures = 2 * (1 + 4) * pictures_per_frame; /* conv_in and the mid block */
+    int64_t pictures = 10 * pictures_per_frame; /* conv_in and the mid block: five */
 
     for (int l = 0; l < c->levels; l++) {
         pictures += 2 * per_level * pictures_per_frame;

@@ -62,11 +62,19 @@ size_t vae_wan_stream_bytes(const struct vae_wan *vae, int64_t h, int64_t w)
     return (size_t)floats * sizeof(float);
 }
 
-static void place_caches(struct vae_wan_stream *s)
+static int allocate_caches(struct vae_wan_stream *s, struct err *err)
 {
     const struct wan_half *half = &s->vae->decoder;
-    float *at = s->memory ? s->memory : DRY_BASE;
+    float *at = DRY_BASE;
 
+    if (!s->vae->dev->dry_run) {
+        const int rc = device_alloc(s->vae->dev, s->bytes, &s->memory, err);
+
+        if (rc != ERR_OK) {
+            return rc;
+        }
+        at = s->memory;
+    }
     for (int i = 0; i < half->n_slots; i++) {
         const struct wan_slot *slot = &half->slots[i];
 
@@ -74,6 +82,7 @@ static void place_caches(struct vae_wan_stream *s)
             TENSOR_F32(at, slot->frames, s->h << slot->grid, s->w << slot->grid, slot->channels);
         at += slot_floats(slot, s->h, s->w);
     }
+    return vae_wan_stream_reset(s, false, err);
 }
 
 int vae_wan_stream_open(struct vae_wan_stream **ret, struct vae_wan *vae, int64_t h, int64_t w,
@@ -83,7 +92,7 @@ int vae_wan_stream_open(struct vae_wan_stream **ret, struct vae_wan *vae, int64_
         MAX_CELLS = 4096 /* of a side: 32768 pixels */
     };
     struct vae_wan_stream *s;
-    int rc = ERR_OK;
+    int rc;
 
     CHECK_BUG(vae->halves & VAE_DECODER);
     if (h < 1 || w < 1 || h > MAX_CELLS || w > MAX_CELLS) {
@@ -99,15 +108,7 @@ int vae_wan_stream_open(struct vae_wan_stream **ret, struct vae_wan *vae, int64_
     s->w = w;
     s->bytes = vae_wan_stream_bytes(vae, h, w);
     s->cache = calloc((size_t)vae->decoder.n_slots, sizeof(*s->cache));
-    if (!s->cache) {
-        rc = err_set(err, ERR_NO_MEMORY, "VAE stream");
-    } else if (!vae->dev->dry_run) {
-        rc = device_alloc(vae->dev, s->bytes, &s->memory, err);
-    }
-    if (rc == ERR_OK) {
-        place_caches(s);
-        rc = vae_wan_stream_reset(s, false, err);
-    }
+    rc = s->cache ? allocate_caches(s, err) : err_set(err, ERR_NO_MEMORY, "VAE stream");
     if (rc == ERR_OK) {
         *ret = s;
         s = NULL; /* the caller owns it now */

@@ -5,7 +5,9 @@
 #include "base/size.h"
 #include "kernels/vec_math.h"
 
-enum { ROWS_PER_TASK = 16 };
+enum {
+    ROWS_PER_TASK = 16
+};
 
 static int modulation_cpu(struct device *dev, const struct tensor *out, const struct tensor *table,
                           const struct tensor *temb)
@@ -80,8 +82,8 @@ static void adaln_row(const struct adaln_job *job, int64_t m)
 static void adaln_task(void *ctx, int64_t task, int thread)
 {
     const struct adaln_job *job = ctx;
-    const int64_t end = (task + 1) * ROWS_PER_TASK < job->rows ? (task + 1) * ROWS_PER_TASK
-                                                               : job->rows;
+    const int64_t end =
+        (task + 1) * ROWS_PER_TASK < job->rows ? (task + 1) * ROWS_PER_TASK : job->rows;
 
     (void)thread;
     for (int64_t m = task * ROWS_PER_TASK; m < end; m++) {

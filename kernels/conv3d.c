@@ -25,7 +25,7 @@ enum {
     TILE_PIXELS_MIN = 64,
     TILE_CHANNELS = 512,
     TILES_WANTED = 8,         /* per frame */
-    PATCH_FLOATS = 224 << 10, /* of patch and sums, so that a second-level cache holds them */
+    PATCH_FLOATS = 512 << 10, /* patch and sums: larger tiles read the weights less often */
 };
 
 struct conv3d_job {

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEVICE_MAX_THREADS = 1024, DEVICE_ALIGN = 64 };
+enum {
+    DEVICE_MAX_THREADS = 1024,
+    DEVICE_ALIGN = 64
+};
 
 static int cores_of_this_process(void)
 {

@@ -7,12 +7,16 @@
 #include "base/size.h"
 #include "kernels/vec_math.h"
 
-enum { CHUNK = 1 << 15 }; /* elements per task */
+enum {
+    CHUNK = 1 << 15, /* elements per task */
+    BLOCK = 256      /* elements summed in a buffer, because y may be any of the terms */
+};
 
 struct elementwise_job {
     float *y;
     const float *x[LINEAR_COMBINE_MAX];
     float coef[LINEAR_COMBINE_MAX];
+    int terms;
     int64_t n;
     atomic_bool bad;
 };
@@ -33,14 +37,14 @@ static void run(struct device *dev, struct elementwise_job *job, thread_pool_fn 
     device_parallel(dev, div_ceil(job->n, CHUNK), fn, job);
 }
 
-static int check_pair(const char *op, const struct tensor *y, const struct tensor *x,
-                      struct err *err)
+static int check_pair(const char *op, const struct tensor *y, const char *arg,
+                      const struct tensor *x, struct err *err)
 {
     if (y->dtype != DTYPE_F32) {
         return device_shape_err(err, op, "y", y);
     }
     if (x->dtype != DTYPE_F32 || tensor_count(x) != tensor_count(y)) {
-        return device_shape_err(err, op, "x", x);
+        return device_shape_err(err, op, arg, x);
     }
     return ERR_OK;
 }
@@ -100,31 +104,47 @@ static int silu_cpu(struct device *dev, const struct tensor *y, const struct ten
 
 int op_silu(struct device *dev, const struct tensor *y, const struct tensor *x, struct err *err)
 {
-    const int rc = check_pair("silu", y, x, err);
+    const int rc = check_pair("silu", y, "x", x, err);
 
     return rc != ERR_OK ? rc : DEVICE_CALL(dev, silu, dev, y, x);
 }
 
+static void combine_block(const struct elementwise_job *job, int64_t first, int64_t n)
+{
+    float sum[BLOCK];
+
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] = job->coef[0] * job->x[0][first + i];
+    }
+    for (int t = 1; t < job->terms; t++) {
+        const float *x = job->x[t] + first;
+
+        for (int64_t i = 0; i < n; i++) {
+            sum[i] += job->coef[t] * x[i];
+        }
+    }
+    memcpy(job->y + first, sum, (size_t)n * sizeof(*sum));
+}
+
 static void linear_combine_task(void *ctx, int64_t task, int thread)
 {
-    struct elementwise_job *job = ctx;
+    const struct elementwise_job *job = ctx;
     const int64_t end = chunk_end(job, task);
 
     (void)thread;
-    for (int64_t i = chunk_first(task); i < end; i++) {
-        job->y[i] = job->coef[0] * job->x[0][i] + job->coef[1] * job->x[1][i] +
-                    job->coef[2] * job->x[2][i] + job->coef[3] * job->x[3][i];
+    for (int64_t i = chunk_first(task); i < end; i += BLOCK) {
+        combine_block(job, i, end - i < BLOCK ? end - i : BLOCK);
     }
 }
 
 static int linear_combine_cpu(struct device *dev, const struct tensor *y, int n, const float *coef,
                               const struct tensor *const *x)
 {
-    struct elementwise_job job = {.y = y->data, .n = tensor_count(y)};
+    struct elementwise_job job = {.y = y->data, .terms = n, .n = tensor_count(y)};
 
-    for (int i = 0; i < LINEAR_COMBINE_MAX; i++) {
-        job.coef[i] = i < n ? coef[i] : 0.0F;
-        job.x[i] = x[i < n ? i : 0]->data;
+    for (int i = 0; i < n; i++) {
+        job.coef[i] = coef[i];
+        job.x[i] = x[i]->data;
     }
     run(dev, &job, linear_combine_task);
     return ERR_OK;
@@ -137,7 +157,7 @@ int op_linear_combine(struct device *dev, const struct tensor *y, int n, const f
         return err_set(err, ERR_INVALID, "linear_combine: %d terms", n);
     }
     for (int i = 0; i < n; i++) {
-        const int rc = check_pair("linear_combine", y, x[i], err);
+        const int rc = check_pair("linear_combine", y, "x", x[i], err);
 
         if (rc != ERR_OK) {
             return rc;
@@ -172,10 +192,10 @@ static int guide_cpu(struct device *dev, const struct tensor *y, const struct te
 int op_guide(struct device *dev, const struct tensor *y, const struct tensor *u,
              const struct tensor *c, float scale, struct err *err)
 {
-    int rc = check_pair("guide", y, u, err);
+    int rc = check_pair("guide", y, "u", u, err);
 
     if (rc == ERR_OK) {
-        rc = check_pair("guide", y, c, err);
+        rc = check_pair("guide", y, "c", c, err);
     }
     return rc != ERR_OK ? rc : DEVICE_CALL(dev, guide, dev, y, u, c, scale);
 }
@@ -185,8 +205,12 @@ int op_add(struct device *dev, const struct tensor *y, const struct tensor *a,
 {
     static const float ones[2] = {1.0F, 1.0F};
     const struct tensor *const terms[2] = {a, b};
+    int rc = check_pair("add", y, "a", a, err);
 
-    return op_linear_combine(dev, y, 2, ones, terms, err);
+    if (rc == ERR_OK) {
+        rc = check_pair("add", y, "b", b, err);
+    }
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_combine, dev, y, 2, ones, terms);
 }
 
 static void check_finite_task(void *ctx, int64_t task, int thread)

@@ -18,7 +18,9 @@
 
 C_BEGIN
 
-enum { LINEAR_COMBINE_MAX = 4 };
+enum {
+    LINEAR_COMBINE_MAX = 4
+};
 
 MUST_CHECK int op_fill(struct device *dev, const struct tensor *y, float value, struct err *err);
 MUST_CHECK int op_copy(struct device *dev, const struct tensor *y, const struct tensor *x,

@@ -8,7 +8,9 @@
 #include "kernels/elementwise.h"
 #include "kernels/vec_math.h"
 
-enum { SLICE = 128 };
+enum {
+    SLICE = 128
+};
 
 struct glu_job {
     float *p;
@@ -33,12 +35,14 @@ static void conv_pixel(const struct glu_job *job, const float *frame, int64_t y,
             continue;
         }
         for (int64_t dx = -1; dx <= 1; dx++) {
-            const float *in = frame + ((y + dy) * job->width + x + dx) * channels + first;
+            const int64_t pixel = (y + dy) * job->width + x + dx;
             const float *w = job->weight + ((dy + 1) * 3 + dx + 1) * channels + first;
+            const float *in;
 
             if (x + dx < 0 || x + dx >= job->width) {
                 continue;
             }
+            in = frame + pixel * channels + first;
             for (int64_t i = 0; i < n; i++) {
                 c[i] += w[i] * in[i];
             }
@@ -72,8 +76,7 @@ static void glu_task(void *ctx, int64_t task, int thread)
 static int glu_dwconv_cpu(struct device *dev, const struct tensor *p, const struct tensor *u,
                           const struct tensor *weight, const struct tensor *bias, struct err *err)
 {
-    struct glu_job job = {
-        .p = p->data, .u = u->data, .weight = weight->data, .bias = bias->data};
+    struct glu_job job = {.p = p->data, .u = u->data, .weight = weight->data, .bias = bias->data};
     const int rc = op_silu(dev, u, u, err);
 
     if (rc != ERR_OK) {

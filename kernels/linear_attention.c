@@ -11,7 +11,10 @@
 #include "base/size.h"
 #include "kernels/vec_math.h"
 
-enum { TILE = 256, ROWS_PER_TASK = 64 };
+enum {
+    TILE = 256,
+    ROWS_PER_TASK = 64
+};
 
 struct rstd_job {
     float *rstd;
@@ -146,7 +149,8 @@ static void linear_attention_state_task(void *ctx, int64_t head, int thread)
         norm_relu_rope(job, head, first, n, plain, rotated);
         add_rows(sum, plain, n, d);
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)d, (int)d, (int)n, 1.0F,
-                    job->v + first * width + head * d, (int)width, rotated, (int)d, 1.0F, s, (int)d);
+                    job->v + first * width + head * d, (int)width, rotated, (int)d, 1.0F, s,
+                    (int)d);
     }
     for (int64_t c = 0; c < d; c++) {
         k_sum[c] = (float)sum[c];
@@ -220,7 +224,7 @@ static int check_state(const char *op, const struct tensor *s, const struct tens
     const int64_t d = s->dim[1];
 
     if (!TENSOR_IS(s, DTYPE_F32, -1, -1, d) || d < 2 || d % 2 != 0 ||
-        (size_t)d * (2 * TILE * sizeof(float) + sizeof(double)) > DEVICE_SCRATCH_BYTES) {
+        (size_t)d * ((size_t)2 * TILE * sizeof(float) + sizeof(double)) > DEVICE_SCRATCH_BYTES) {
         return device_shape_err(err, op, "s", s);
     }
     if (!TENSOR_IS(k_sum, DTYPE_F32, s->dim[0], d)) {
@@ -229,14 +233,14 @@ static int check_state(const char *op, const struct tensor *s, const struct tens
     return ERR_OK;
 }
 
-static int check_qk(const char *op, const struct tensor *x, const struct tensor *s,
+static int check_qk(const char *op, const char *arg, const struct tensor *x, const struct tensor *s,
                     const struct linear_attention_qk *qk, struct err *err)
 {
     const struct rope3d *r = qk->rope;
     const int64_t d = s->dim[1];
 
     if (!TENSOR_IS(x, DTYPE_F32, -1, s->dim[0] * d)) {
-        return device_shape_err(err, op, "x", x);
+        return device_shape_err(err, op, arg, x);
     }
     if (!TENSOR_IS(qk->rstd, DTYPE_F32, x->dim[0])) {
         return device_shape_err(err, op, "rstd", qk->rstd);
@@ -261,7 +265,7 @@ int op_linear_attention_state(struct device *dev, const struct tensor *s,
     int rc = check_state("linear_attention_state", s, k_sum, err);
 
     if (rc == ERR_OK) {
-        rc = check_qk("linear_attention_state", k, s, kn, err);
+        rc = check_qk("linear_attention_state", "k", k, s, kn, err);
     }
     if (rc == ERR_OK && !tensor_same_shape(v, k)) {
         rc = device_shape_err(err, "linear_attention_state", "v", v);
@@ -276,7 +280,7 @@ int op_linear_attention_out(struct device *dev, const struct tensor *o, const st
     int rc = check_state("linear_attention_out", s, k_sum, err);
 
     if (rc == ERR_OK) {
-        rc = check_qk("linear_attention_out", q, s, qn, err);
+        rc = check_qk("linear_attention_out", "q", q, s, qn, err);
     }
     if (rc == ERR_OK && !tensor_same_shape(o, q)) {
         rc = device_shape_err(err, "linear_attention_out", "o", o);

@@ -12,7 +12,12 @@
 #include "kernels/convert.h"
 #include "kernels/vec_math.h"
 
-enum { TILE_M_MAX = 512, TILE_N_MAX = 256, TILE_MIN = 16, TILES_WANTED = 8 };
+enum {
+    TILE_M_MAX = 512,
+    TILE_N_MAX = 256,
+    TILE_MIN = 8, /* so many rows of w fill half the scratch at the largest K */
+    TILES_WANTED = 8
+};
 
 struct matmul_job {
     struct device *dev;
@@ -76,8 +81,8 @@ static void add_gated_row(const struct matmul_job *job, const float *row, int64_
 
     if (job->ep->gate) {
         const int32_t *group = job->ep->group->data;
-        const float *gate = (const float *)job->ep->gate->data +
-                            group[m / job->ep->rows_per_group] * job->n + n0;
+        const float *gate =
+            (const float *)job->ep->gate->data + group[m / job->ep->rows_per_group] * job->n + n0;
 
         for (int64_t i = 0; i < n; i++) {
             y[i] += gate[i] * row[i];

@@ -4,7 +4,9 @@
 
 #include "base/size.h"
 
-enum { CHUNK = 1 << 14 };
+enum {
+    CHUNK = 1 << 14
+};
 
 void noise_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -51,7 +53,7 @@ float noise_normal(uint64_t seed, uint64_t stream, int64_t index)
     float four[4];
 
     normal4(seed, stream, (uint64_t)index / 4, four);
-    return four[index % 4];
+    return four[(uint64_t)index % 4];
 }
 
 struct noise_job {
@@ -95,7 +97,7 @@ int op_noise(struct device *dev, const struct tensor *y, uint64_t seed, uint64_t
     if (y->dtype != DTYPE_F32) {
         return device_shape_err(err, "noise", "y", y);
     }
-    if (first < 0) {
+    if (first < 0 || first > INT64_MAX - tensor_count(y)) {
         return err_set(err, ERR_INVALID, "noise: first index %lld", (long long)first);
     }
     return DEVICE_CALL(dev, noise, dev, y, seed, stream, first);

@@ -5,10 +5,11 @@
  *
  * Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC11):
  * key = seed, counter = (index / 4, stream); its four words give four normals by Box-Muller, the
- * uniforms being (word + 0.5) / 2^32. Nothing runs on, so any piece of any stream can be made at any time:
- * an interrupted job continues with the same noise.
+ * uniforms being (word + 0.5) / 2^32. Nothing runs on, so any piece of any stream can be made at
+ * any time: an interrupted job continues with the same noise.
  *
- * Errors: ERR_INVALID dtype or first < 0. Engine thread; noise_normal and noise_philox any thread.
+ * Errors: ERR_INVALID dtype, or indices outside 0..2^63-1. Engine thread; noise_normal and
+ * noise_philox any thread.
  */
 #ifndef KERNELS_NOISE_H
 #define KERNELS_NOISE_H

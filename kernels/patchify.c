@@ -8,28 +8,38 @@ struct patch_job {
     bool split; /* x -> u, else u -> x */
 };
 
+/* One pixel of a patch: number ij of p * p, at `pixel` in x, in the token at `token` in u. */
+static void move_pixel(const struct patch_job *job, int64_t pixel, int64_t token, int64_t ij)
+{
+    const int64_t area = job->patch * job->patch;
+
+    if (job->split) {
+        for (int64_t c = 0; c < job->channels; c++) {
+            job->to[token + c * area + ij] = job->from[pixel + c];
+        }
+    } else {
+        for (int64_t c = 0; c < job->channels; c++) {
+            job->to[pixel + c] = job->from[token + ij * job->channels + c];
+        }
+    }
+}
+
 /* One row of tokens. */
 static void patch_task(void *ctx, int64_t task, int thread)
 {
     const struct patch_job *job = ctx;
     const int64_t p = job->patch;
-    const int64_t c_count = job->channels;
-    const int64_t row = job->width * c_count;
     const int64_t tokens = job->width / p;
 
     (void)thread;
     for (int64_t x = 0; x < tokens; x++) {
-        for (int64_t ij = 0; ij < p * p; ij++) {
-            const int64_t pixel = (task * p + ij / p) * row + (x * p + ij % p) * c_count;
-            const int64_t token = (task * tokens + x) * p * p * c_count;
+        const int64_t token = (task * tokens + x) * p * p * job->channels;
 
-            for (int64_t c = 0; c < c_count; c++) {
-                if (job->split) {
-                    job->to[token + c * p * p + ij] = job->from[pixel + c];
-                } else {
-                    job->to[pixel + c] = job->from[token + ij * c_count + c];
-                }
-            }
+        for (int64_t ij = 0; ij < p * p; ij++) {
+            const int64_t row = task * p + ij / p;
+            const int64_t column = x * p + ij % p;
+
+            move_pixel(job, (row * job->width + column) * job->channels, token, ij);
         }
     }
 }

@@ -3,10 +3,10 @@
 struct resize_job {
     float *out;
     const float *in;
-    int64_t h, w;             /* of in */
+    int64_t h, w; /* of in */
     int64_t out_h, out_w;
     int64_t scaled_h, scaled_w;
-    int64_t top, left;        /* crop */
+    int64_t top, left; /* crop */
 };
 
 /* Where output position p of n falls among `size` inputs: index and weight of the next one. */
@@ -44,8 +44,8 @@ static void resize_task(void *ctx, int64_t task, int thread)
             const float d = frame[(y1 * job->w + x0) * 3 + c];
             const float e = frame[(y1 * job->w + x1) * 3 + c];
 
-            out[x * 3 + c] = (1.0F - fy) * ((1.0F - fx) * a + fx * b) +
-                             fy * ((1.0F - fx) * d + fx * e);
+            out[x * 3 + c] =
+                (1.0F - fy) * ((1.0F - fx) * a + fx * b) + fy * ((1.0F - fx) * d + fx * e);
         }
     }
 }

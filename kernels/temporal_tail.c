@@ -2,7 +2,9 @@
 
 #include "base/size.h"
 
-enum { ROWS_PER_TASK = 32 };
+enum {
+    ROWS_PER_TASK = 32
+};
 
 struct tail_job {
     float *out;
@@ -75,8 +77,8 @@ int op_temporal_tail(struct device *dev, const struct tensor *out, const struct 
     if (!TENSOR_IS(z, DTYPE_F32, r->dim[0], 3 * dim)) {
         return device_shape_err(err, "temporal_tail", "z", z);
     }
-    if (gate && (!TENSOR_IS(gate, DTYPE_F32, -1, dim) || !group ||
-                 !TENSOR_IS(group, DTYPE_I32, frames))) {
+    if (gate &&
+        (!TENSOR_IS(gate, DTYPE_F32, -1, dim) || !group || !TENSOR_IS(group, DTYPE_I32, frames))) {
         return device_shape_err(err, "temporal_tail", "gate", gate);
     }
     return DEVICE_CALL(dev, temporal_tail, dev, out, r, z, frames, gate, group);

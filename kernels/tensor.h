@@ -15,7 +15,9 @@
 
 C_BEGIN
 
-enum { TENSOR_MAX_RANK = 6 };
+enum {
+    TENSOR_MAX_RANK = 6
+};
 
 enum dtype {
     DTYPE_F32,
@@ -68,7 +70,9 @@ bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
 bool tensor_is(const struct tensor *t, enum dtype dtype, int rank, const int64_t *dims);
 
 /* "F32[3, 4]" into text, for error messages; returns text. */
-enum { TENSOR_TEXT_MAX = 128 };
+enum {
+    TENSOR_TEXT_MAX = 128
+};
 const char *tensor_describe(const struct tensor *t, char text[TENSOR_TEXT_MAX]);
 
 C_END

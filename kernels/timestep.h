@@ -16,7 +16,9 @@
 
 C_BEGIN
 
-enum { TIMESTEP_FEATURES = 256 };
+enum {
+    TIMESTEP_FEATURES = 256
+};
 
 MUST_CHECK int op_timestep_features(struct device *dev, const struct tensor *out,
                                     const struct tensor *t, struct err *err);

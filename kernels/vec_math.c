@@ -35,7 +35,8 @@ double vec_sum(const float *x, int64_t n)
     for (; i < n; i++) {
         part[i & 7] += (double)x[i];
     }
-    return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+    return ((part[0] + part[4]) + (part[1] + part[5])) +
+           ((part[2] + part[6]) + (part[3] + part[7]));
 }
 
 double vec_sum_squares(const float *x, int64_t n)
@@ -51,5 +52,6 @@ double vec_sum_squares(const float *x, int64_t n)
     for (; i < n; i++) {
         part[i & 7] += (double)x[i] * (double)x[i];
     }
-    return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+    return ((part[0] + part[4]) + (part[1] + part[5])) +
+           ((part[2] + part[6]) + (part[3] + part[7]));
 }

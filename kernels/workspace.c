@@ -7,7 +7,9 @@
 /* Planned tensors have addresses from here on; nobody looks behind them. */
 #define PLAN_BASE ((char *)(uintptr_t)4096)
 
-enum { WORKSPACE_ALIGN = 64 };
+enum {
+    WORKSPACE_ALIGN = 64
+};
 
 void workspace_init(struct workspace *ws, struct device *dev)
 {
@@ -21,7 +23,8 @@ int workspace_commit(struct workspace *ws, size_t limit, struct err *err)
 
     CHECK_BUG(!ws->base);
     if (limit > 0 && ws->peak > limit) {
-        return err_set(err, ERR_NO_VRAM, "the plan needs %zu MiB of working memory, the limit is %zu MiB",
+        return err_set(err, ERR_NO_VRAM,
+                       "the plan needs %zu MiB of working memory, the limit is %zu MiB",
                        (ws->peak >> 20) + 1, limit >> 20);
     }
     rc = device_alloc(ws->dev, ws->peak, &base, err);

@@ -37,8 +37,8 @@ void workspace_done(struct workspace *ws);
     workspace_tensor((ws), (ret), DTYPE_F32,                                                       \
                      (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),              \
                      (const int64_t[]){__VA_ARGS__}, (err))
-MUST_CHECK int workspace_tensor(struct workspace *ws, struct tensor *ret, enum dtype dtype, int rank,
-                                const int64_t *dims, struct err *err);
+MUST_CHECK int workspace_tensor(struct workspace *ws, struct tensor *ret, enum dtype dtype,
+                                int rank, const int64_t *dims, struct err *err);
 
 size_t workspace_mark(const struct workspace *ws);
 void workspace_rewind(struct workspace *ws, size_t mark);

@@ -34,13 +34,11 @@ static void luma_row(const struct yuv_job *job, const float *rgb, uint8_t *y)
 }
 
 /* Channel c at even column x of two rows: 1-2-1 across with the edge repeated, 1-1 down. */
-static float chroma_tap(const struct yuv_job *job, const float *row0, const float *row1, int64_t x,
-                        int64_t c)
+static float chroma_tap(const float *row0, const float *row1, int64_t x, int64_t c)
 {
     const int64_t left = x > 0 ? x - 1 : 0;
     const int64_t at[3] = {3 * left + c, 3 * x + c, 3 * (x + 1) + c};
 
-    (void)job;
     return (unit(row0[at[0]]) + unit(row1[at[0]]) + 2.0F * (unit(row0[at[1]]) + unit(row1[at[1]])) +
             unit(row0[at[2]]) + unit(row1[at[2]])) *
            0.125F;
@@ -50,9 +48,9 @@ static void chroma_row(const struct yuv_job *job, const float *row0, const float
                        uint8_t *cr)
 {
     for (int64_t x = 0; x < job->width; x += 2) {
-        const float r = chroma_tap(job, row0, row1, x, 0);
-        const float g = chroma_tap(job, row0, row1, x, 1);
-        const float b = chroma_tap(job, row0, row1, x, 2);
+        const float r = chroma_tap(row0, row1, x, 0);
+        const float g = chroma_tap(row0, row1, x, 1);
+        const float b = chroma_tap(row0, row1, x, 2);
         const float y = KR * r + KG * g + KB * b;
 
         cb[x / 2] = quantise(128.0F + 224.0F * (b - y) / (2.0F * (1.0F - KB)));

@@ -57,9 +57,10 @@ static int check_resize(struct golden_bench *b, const char *name, struct err *er
 /* A reference picture: Pillow's Lanczos in 8 bits, then [-1, 1]. */
 static int check_image(struct golden_bench *b, struct err *err)
 {
+    struct image source = {0};
+    struct image resized = {0};
     struct tensor rgb;
     int64_t to[2];
-    uint8_t *resized;
     float *last;
     float *first;
     int64_t n;
@@ -68,18 +69,18 @@ static int check_image(struct golden_bench *b, struct err *err)
     if (rc != ERR_OK || golden_ints(b->c, "resize_to_HW", to, 2) != 2) {
         return rc != ERR_OK ? rc : golden_mismatch(err, "no resize_to_HW");
     }
-    n = to[0] * to[1] * 3;
-    resized = (uint8_t *)golden_floats(b, n);
-    rc = image_resize_lanczos(resized, (int)to[1], (int)to[0], rgb.data, (int)rgb.dim[1],
-                              (int)rgb.dim[0], err);
+    source = (struct image){.width = (int)rgb.dim[1], .height = (int)rgb.dim[0], .rgb = rgb.data};
+    rc = image_resize(&resized, &source, (int)to[1], (int)to[0], err);
     if (rc != ERR_OK) {
         return rc;
     }
+    n = to[0] * to[1] * 3;
     last = golden_floats(b, n);
     first = golden_floats(b, n);
     for (int64_t i = 0; i < n; i++) {
-        last[i] = (float)resized[i] / 255.0F * 2.0F - 1.0F;
+        last[i] = (float)resized.rgb[i] / 255.0F * 2.0F - 1.0F;
     }
+    image_done(&resized);
     golden_to_channels_first(first, last, 3, to[0] * to[1]);
     return golden_compare(b->c, "out.image", first, n, err);
 }

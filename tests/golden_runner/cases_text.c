@@ -181,9 +181,12 @@ static bool read_text(const char **at, struct str *out)
     static const char escapes[] = "\"\\/bfnrt";
     static const char meaning[] = "\"\\/\b\f\n\r\t";
     const char *p = strchr(*at, '"');
-    bool ok = p != NULL;
+    bool ok = true;
 
-    for (p += ok; ok && *p != '"' && *p != '\0'; p++) {
+    if (!p) {
+        return false;
+    }
+    for (p++; ok && *p != '"' && *p != '\0'; p++) {
         const char *escape = p[0] == '\\' && p[1] != '\0' ? strchr(escapes, p[1]) : NULL;
         unsigned c;
 
@@ -235,15 +238,15 @@ static int check_string(const struct tokenizer *t, const char **at, const cJSON 
     static const struct tokenizer_options raw = {.no_bos = true, .no_special = true};
     static const struct tokenizer_options bos = {.no_special = true};
     static const char key[] = "\"text\":";
+    const char *found = strstr(*at, key);
     struct str text;
     int rc = ERR_OK;
 
     str_init(&text, JSON_MAX_BYTES);
-    *at = strstr(*at, key);
-    if (*at) {
-        *at += strlen(key);
+    if (found) {
+        *at = found + strlen(key);
     }
-    if (!*at || !read_text(at, &text)) {
+    if (!found || !read_text(at, &text)) {
         rc = golden_mismatch(err, "the case file has fewer texts than items");
     }
     if (rc == ERR_OK) {
@@ -391,6 +394,7 @@ static int check_text(struct golden_bench *b, struct prompt_check *check, const 
         rc = negative ? check_tokens(b, check, "out.negative_embeds", "out.negative_mask", err)
                       : check_tokens(b, check, "out.prompt_embeds", "out.prompt_mask", err);
     }
+    check->tokens = NULL;
     prompt_tokens_done(&tokens);
     return rc;
 }

@@ -85,23 +85,21 @@ static double output_at(const struct problem *pr, int64_t t, int64_t i, int64_t 
 
 static void reference(struct problem *pr)
 {
-    const struct tensor *y = &pr->y;
-    int64_t n = 0;
+    const int64_t co = pr->y.dim[3];
+    const int64_t wo = pr->y.dim[2];
+    const int64_t ho = pr->y.dim[1];
 
-    for (int64_t t = 0; t < y->dim[0]; t++) {
-        for (int64_t i = 0; i < y->dim[1]; i++) {
-            for (int64_t jo = 0; jo < y->dim[2] * y->dim[3]; jo++, n++) {
-                double sum = output_at(pr, t, i, jo / y->dim[3], jo % y->dim[3]);
+    CHECK_BUG(co > 0 && wo > 0 && ho > 0);
+    for (int64_t n = 0; n < tensor_count(&pr->y); n++) {
+        double sum = output_at(pr, n / (co * wo * ho), n / (co * wo) % ho, n / co % wo, n % co);
 
-                if (pr->g.residual) {
-                    sum += (double)((const float *)pr->residual.data)[n];
-                }
-                if (pr->g.clamp) {
-                    sum = sum < -0.5 ? -0.5 : sum > 0.5 ? 0.5 : sum;
-                }
-                pr->want[n] = (float)sum;
-            }
+        if (pr->g.residual) {
+            sum += (double)((const float *)pr->residual.data)[n];
         }
+        if (pr->g.clamp) {
+            sum = sum < -0.5 ? -0.5 : sum > 0.5 ? 0.5 : sum;
+        }
+        pr->want[n] = (float)sum;
     }
 }
 
@@ -186,9 +184,24 @@ static void check(const struct geometry *g)
     problem_done(&pr);
 }
 
-/* 3 x 3 x 3 with one pixel of padding; few and many channels take different ways. */
-#define SAME3                                                                                      \
-    .kt = 3, .kh = 3, .kw = 3, .st = 1, .ss = 1, .top = 1, .bottom = 1, .left = 1, .right = 1
+static void check_all(const struct geometry *g, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        check(&g[i]);
+    }
+}
+
+/* Kernels. 3 x 3 x 3, and 3 x 3 and 5 x 5 within a frame, keep the frame's size; DOWN is the Wan encoder's
+ * downsampler, padded right and below; THIRD has a stride of 3. Few and many channels take different
+ * ways through the code. */
+#define PAD(n) .top = (n), .bottom = (n), .left = (n), .right = (n)
+#define SAME3  .kt = 3, .kh = 3, .kw = 3, .st = 1, .ss = 1, PAD(1)
+#define SAME1  .kt = 1, .kh = 3, .kw = 3, .st = 1, .ss = 1, PAD(1)
+#define SAME5  .kt = 1, .kh = 5, .kw = 5, .st = 1, .ss = 1, PAD(2)
+#define DOWN   .kt = 1, .kh = 3, .kw = 3, .st = 1, .ss = 2, .bottom = 1, .right = 1
+#define THIRD  .kt = 1, .kh = 3, .kw = 3, .st = 1, .ss = 3, .top = 2, .left = 1
+#define TIME   .kt = 3, .kh = 1, .kw = 1, .ss = 1
+#define POINT  .kt = 1, .kh = 1, .kw = 1, .st = 1, .ss = 1
 
 TEST(conv3d_matches_the_naive_loop_with_same_padding)
 {
@@ -204,242 +217,65 @@ TEST(conv3d_matches_the_naive_loop_with_same_padding)
         {.zero = 3, .t = 1, .h = 2, .w = 3, .ci = 25, .co = 4, SAME3, .bias = true},
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(g); i++) {
-        check(&g[i]);
-    }
+    check_all(g, ARRAY_LEN(g));
 }
 
 TEST(conv3d_matches_the_naive_loop_over_several_tiles)
 {
     static const struct geometry g[] = {
-        {.t = 1,
-         .h = 3,
-         .w = 300,
-         .ci = 24,
-         .co = 4,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1},
-        {.t = 2,
-         .h = 37,
-         .w = 29,
-         .ci = 2,
-         .co = 3,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1,
-         .bias = true},
-        {.t = 1,
-         .h = 2,
-         .w = 3,
-         .ci = 26,
-         .co = 1100,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1,
-         .bias = true,
-         .residual = true},
-        {.t = 1,
-         .h = 4,
-         .w = 33,
-         .ci = 1500,
-         .co = 2,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1},
-        {.t = 1, .h = 40, .w = 60, .ci = 5, .co = 7, .kt = 1, .kh = 1, .kw = 1, .st = 1, .ss = 1},
+        {.t = 1, .h = 3, .w = 300, .ci = 24, .co = 4, SAME1},
+        {.t = 2, .h = 37, .w = 29, .ci = 2, .co = 3, SAME1, .bias = true},
+        {.t = 1, .h = 2, .w = 3, .ci = 26, .co = 1100, SAME1, .bias = true, .residual = true},
+        {.t = 1, .h = 4, .w = 33, .ci = 1500, .co = 2, SAME1},
+        {.t = 1, .h = 40, .w = 60, .ci = 5, .co = 7, POINT},
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(g); i++) {
-        check(&g[i]);
-    }
+    check_all(g, ARRAY_LEN(g));
 }
 
-TEST(conv3d_pads_reflects_strides_and_upsamples)
+TEST(conv3d_strides)
 {
     static const struct geometry g[] = {
-        /* the encoder's downsampler: right and bottom only, stride 2 */
-        {.t = 2,
-         .h = 6,
-         .w = 8,
-         .ci = 30,
-         .co = 4,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 2,
-         .bottom = 1,
-         .right = 1,
-         .bias = true},
-        {.t = 1,
-         .h = 34,
-         .w = 38,
-         .ci = 3,
-         .co = 4,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 2,
-         .bottom = 1,
-         .right = 1},
-        {.t = 1,
-         .h = 5,
-         .w = 4,
-         .ci = 3,
-         .co = 2,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 3,
-         .top = 2,
-         .left = 1},
-        /* reflection, also with a padding of two and at the smallest size */
-        {.t = 3, .h = 2, .w = 2, .ci = 27, .co = 3, SAME3, .reflect = true, .bias = true},
-        {.t = 3, .h = 4, .w = 5, .ci = 6, .co = 3, SAME3, .reflect = true},
-        {.t = 1,
-         .h = 3,
-         .w = 4,
-         .ci = 25,
-         .co = 3,
-         .kt = 1,
-         .kh = 5,
-         .kw = 5,
-         .st = 1,
-         .ss = 1,
-         .top = 2,
-         .bottom = 2,
-         .left = 2,
-         .right = 2,
-         .reflect = true},
-        /* the decoder's upsampler */
-        {.t = 2,
-         .h = 3,
-         .w = 4,
-         .ci = 32,
-         .co = 5,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1,
-         .upsample = true,
-         .bias = true},
-        {.t = 1,
-         .h = 3,
-         .w = 70,
-         .ci = 4,
-         .co = 5,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1,
-         .upsample = true},
-        {.t = 1,
-         .h = 3,
-         .w = 2,
-         .ci = 4,
-         .co = 5,
-         .kt = 1,
-         .kh = 3,
-         .kw = 3,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .bottom = 1,
-         .left = 1,
-         .right = 1,
-         .upsample = true,
-         .reflect = true},
-        /* over time only: Wan's time_conv, both forms, and a pointwise one */
-        {.history = 2,
-         .t = 2,
-         .h = 3,
-         .w = 5,
-         .ci = 9,
-         .co = 18,
-         .kt = 3,
-         .kh = 1,
-         .kw = 1,
-         .st = 1,
-         .ss = 1,
-         .bias = true},
-        {.history = 1,
-         .t = 4,
-         .h = 3,
-         .w = 5,
-         .ci = 9,
-         .co = 9,
-         .kt = 3,
-         .kh = 1,
-         .kw = 1,
-         .st = 2,
-         .ss = 1,
-         .bias = true},
-        {.t = 2,
-         .h = 3,
-         .w = 5,
-         .ci = 9,
-         .co = 4,
-         .kt = 1,
-         .kh = 1,
-         .kw = 1,
-         .st = 1,
-         .ss = 1,
-         .residual = true,
-         .clamp = true},
-        {.t = 2,
-         .h = 3,
-         .w = 5,
-         .ci = 9,
-         .co = 4,
-         .kt = 1,
-         .kh = 1,
-         .kw = 1,
-         .st = 1,
-         .ss = 1,
-         .top = 1,
-         .right = 2},
+        {.t = 2, .h = 6, .w = 8, .ci = 30, .co = 4, DOWN, .bias = true},
+        {.t = 1, .h = 34, .w = 38, .ci = 3, .co = 4, DOWN},
+        {.t = 1, .h = 5, .w = 4, .ci = 3, .co = 2, THIRD},
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(g); i++) {
-        check(&g[i]);
-    }
+    check_all(g, ARRAY_LEN(g));
+}
+
+TEST(conv3d_reflects)
+{
+    static const struct geometry g[] = {
+        {.t = 3, .h = 2, .w = 2, .ci = 27, .co = 3, SAME3, .reflect = true, .bias = true},
+        {.t = 3, .h = 4, .w = 5, .ci = 6, .co = 3, SAME3, .reflect = true},
+        {.t = 1, .h = 3, .w = 4, .ci = 25, .co = 3, SAME5, .reflect = true},
+    };
+
+    check_all(g, ARRAY_LEN(g));
+}
+
+TEST(conv3d_upsamples)
+{
+    static const struct geometry g[] = {
+        {.t = 2, .h = 3, .w = 4, .ci = 32, .co = 5, SAME1, .upsample = true, .bias = true},
+        {.t = 1, .h = 3, .w = 70, .ci = 4, .co = 5, SAME1, .upsample = true},
+        {.t = 1, .h = 3, .w = 2, .ci = 4, .co = 5, SAME1, .upsample = true, .reflect = true},
+    };
+
+    check_all(g, ARRAY_LEN(g));
+}
+
+TEST(conv3d_works_over_time_only_and_pointwise)
+{
+    static const struct geometry g[] = {
+        {.history = 2, .t = 2, .h = 3, .w = 5, .ci = 9, .co = 18, TIME, .st = 1, .bias = true},
+        {.history = 1, .t = 4, .h = 3, .w = 5, .ci = 9, .co = 9, TIME, .st = 2, .bias = true},
+        {.t = 2, .h = 3, .w = 5, .ci = 9, .co = 4, POINT, .residual = true, .clamp = true},
+        {.t = 2, .h = 3, .w = 5, .ci = 9, .co = 4, POINT, .top = 1, .right = 2},
+    };
+
+    check_all(g, ARRAY_LEN(g));
 }
 
 TEST(conv3d_computes_small_numbers_by_hand)

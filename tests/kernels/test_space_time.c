@@ -59,36 +59,38 @@ static void expect_split(const struct cells *g, const struct tensor *y, const st
     }
 }
 
-TEST(space_time_split_follows_its_formula)
+static void check_split(const struct cells *g, int threads)
 {
+    const int64_t cell = g->st * g->sh * g->sw;
+    struct tensor x = filled(1, g->t, g->h, g->w, g->c * cell);
+    struct tensor add = filled(2, g->t, g->h, g->w, g->ca * cell);
+    struct tensor y = filled(3, g->t * g->st - g->frames, g->h * g->sh, g->w * g->sw, g->c);
+    const struct space_time_params p = {
+        .st = g->st,
+        .sh = g->sh,
+        .sw = g->sw,
+        .columns_first = g->columns_first,
+        .drop_frames = g->frames,
+        .add = g->ca > 0 ? &add : NULL,
+    };
     struct device dev;
     struct err err;
 
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        const struct cells *g = &cases[i];
-        const int64_t cell = g->st * g->sh * g->sw;
-        struct tensor x = filled(1, g->t, g->h, g->w, g->c * cell);
-        struct tensor add = filled(2, g->t, g->h, g->w, g->ca * cell);
-        struct tensor y = filled(3, g->t * g->st - g->frames, g->h * g->sh, g->w * g->sw, g->c);
-        const struct space_time_params p = {
-            .st = g->st,
-            .sh = g->sh,
-            .sw = g->sw,
-            .columns_first = g->columns_first,
-            .drop_frames = g->frames,
-            .add = g->ca > 0 ? &add : NULL,
-        };
+    EXPECT_OK(device_open_cpu(&dev, threads, &err));
+    EXPECT_OK(op_space_time_split(&dev, &y, &x, &p, &err));
+    expect_split(g, &y, &x, p.add);
+    device_close(&dev);
+    free(x.data);
+    free(add.data);
+    free(y.data);
+}
 
+TEST(space_time_split_follows_its_formula)
+{
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         for (int threads = 1; threads <= 3; threads++) {
-            EXPECT_OK(device_open_cpu(&dev, threads, &err));
-            test_fill(y.data, tensor_count(&y), 3);
-            EXPECT_OK(op_space_time_split(&dev, &y, &x, &p, &err));
-            expect_split(g, &y, &x, p.add);
-            device_close(&dev);
+            check_split(&cases[i], threads);
         }
-        free(x.data);
-        free(add.data);
-        free(y.data);
     }
 }
 
@@ -96,21 +98,20 @@ TEST(space_time_split_follows_its_formula)
 static double fine_number(const struct cells *g, const struct tensor *x, int64_t channels,
                           int64_t lead, const int64_t at_cell[3], int64_t q)
 {
-    for (int64_t c = 0; c < channels; c++) {
-        for (int64_t k = 0; k < g->st * g->sh * g->sw; k++) {
-            const int64_t a = k / (g->sh * g->sw);
-            const int64_t b = k / g->sw % g->sh;
-            const int64_t d = k % g->sw;
-            const int64_t f = at_cell[0] * g->st + a - lead;
+    const int64_t cell = g->st * g->sh * g->sw;
 
-            if (q_of(g, c, a, b, d) == q) {
-                return (double)*at(x, f < 0 ? 0 : f, at_cell[1] * g->sh + b, at_cell[2] * g->sw + d,
-                                   c);
-            }
+    for (int64_t k = 0; k < channels * cell; k++) {
+        const int64_t c = k / cell;
+        const int64_t a = k % cell / (g->sh * g->sw);
+        const int64_t b = k / g->sw % g->sh;
+        const int64_t d = k % g->sw;
+        const int64_t f = at_cell[0] * g->st + a - lead;
+
+        if (q_of(g, c, a, b, d) == q) {
+            return (double)*at(x, f < 0 ? 0 : f, at_cell[1] * g->sh + b, at_cell[2] * g->sw + d, c);
         }
     }
-    EXPECT(!"q out of range");
-    return 0;
+    test_fail(__FILE__, __LINE__, "a cell has no number %lld", (long long)q);
 }
 
 static void reference_merge(const struct cells *g, struct tensor *y, const struct tensor *x,
@@ -132,6 +133,37 @@ static void reference_merge(const struct cells *g, struct tensor *y, const struc
     }
 }
 
+static void check_merge(const struct cells *g, int threads)
+{
+    const int64_t fine_h = g->h * g->sh;
+    const int64_t fine_w = g->w * g->sw;
+    const int64_t coarse_c = g->c * g->st * g->sh * g->sw;
+    struct tensor x = filled(1, g->t * g->st, fine_h, fine_w, g->c);
+    struct tensor add = filled(2, g->t * g->st - g->frames, fine_h, fine_w, g->ca);
+    struct tensor y = filled(3, g->t, g->h, g->w, coarse_c);
+    struct tensor want = filled(4, g->t, g->h, g->w, coarse_c);
+    const struct space_time_params p = {
+        .st = g->st,
+        .sh = g->sh,
+        .sw = g->sw,
+        .columns_first = g->columns_first,
+        .lead_frames = g->frames,
+        .add = g->ca > 0 ? &add : NULL,
+    };
+    struct device dev;
+    struct err err;
+
+    reference_merge(g, &want, &x, &add);
+    EXPECT_OK(device_open_cpu(&dev, threads, &err));
+    EXPECT_OK(op_space_time_merge(&dev, &y, &x, &p, &err));
+    EXPECT_CLOSE(y.data, want.data, tensor_count(&y), 0, 2e-7);
+    device_close(&dev);
+    free(x.data);
+    free(add.data);
+    free(y.data);
+    free(want.data);
+}
+
 TEST(space_time_merge_follows_its_formula)
 {
     static const struct cells merges[] = {
@@ -140,39 +172,11 @@ TEST(space_time_merge_follows_its_formula)
         {2, 2, 3, 4, 4, 2, 1, 1, false, 1}, {2, 3, 5, 2, 6, 1, 2, 2, false, 0},
         {1, 2, 2, 5, 5, 2, 3, 2, false, 1},
     };
-    struct device dev;
-    struct err err;
 
     for (size_t i = 0; i < ARRAY_LEN(merges); i++) {
-        const struct cells *g = &merges[i];
-        const int64_t fine_h = g->h * g->sh;
-        const int64_t fine_w = g->w * g->sw;
-        const int64_t coarse_c = g->c * g->st * g->sh * g->sw;
-        struct tensor x = filled(1, g->t * g->st, fine_h, fine_w, g->c);
-        struct tensor add = filled(2, g->t * g->st - g->frames, fine_h, fine_w, g->ca);
-        struct tensor y = filled(3, g->t, g->h, g->w, coarse_c);
-        struct tensor want = filled(4, g->t, g->h, g->w, coarse_c);
-        const struct space_time_params p = {
-            .st = g->st,
-            .sh = g->sh,
-            .sw = g->sw,
-            .columns_first = g->columns_first,
-            .lead_frames = g->frames,
-            .add = g->ca > 0 ? &add : NULL,
-        };
-
-        reference_merge(g, &want, &x, &add);
         for (int threads = 1; threads <= 3; threads++) {
-            EXPECT_OK(device_open_cpu(&dev, threads, &err));
-            test_fill(y.data, tensor_count(&y), 3);
-            EXPECT_OK(op_space_time_merge(&dev, &y, &x, &p, &err));
-            EXPECT_CLOSE(y.data, want.data, tensor_count(&y), 0, 2e-7);
-            device_close(&dev);
+            check_merge(&merges[i], threads);
         }
-        free(x.data);
-        free(add.data);
-        free(y.data);
-        free(want.data);
     }
 }
 
@@ -225,11 +229,12 @@ TEST(frame_interleave_covers_large_frames)
 
     EXPECT_OK(device_open_cpu(&dev, 3, &err));
     EXPECT_OK(op_frame_interleave(&dev, &y, &x, &err));
-    for (int64_t f = 0; f < 4; f++) {
-        for (int64_t p = 0; p < 19L * 31; p++) {
-            EXPECT(memcmp(at(&y, f, p / 31, p % 31, 0), at(&x, f / 2, p / 31, p % 31, f % 2 * 3),
-                          3 * sizeof(float)) == 0);
-        }
+    for (int64_t n = 0; n < tensor_count(&y); n++) {
+        const int64_t pixel = n / 3 % (19L * 31);
+        const int64_t f = n / (19L * 31 * 3);
+
+        EXPECT(((const float *)y.data)[n] ==
+               *at(&x, f / 2, pixel / 31, pixel % 31, f % 2 * 3 + n % 3));
     }
     device_close(&dev);
     free(x.data);

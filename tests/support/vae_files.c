@@ -1,5 +1,6 @@
 #include "tests/support/vae_files.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ static bool add_data(void *ctx, const char *name, int rank, const int64_t *dims)
     data = test_alloc((size_t)n * sizeof(*data));
     test_fill(data, n, strlen(name) + (uint64_t)n);
     for (int64_t i = 0; i < n; i++) {
-        data[i] = fan_in == 1 ? 1 + 0.1F * data[i] : data[i] * (2.0F / (float)(1 + fan_in / 16));
+        data[i] = fan_in == 1 ? 1 + 0.1F * data[i] : data[i] * sqrtf(3.0F / (float)fan_in);
     }
     EXPECT(fwrite(data, sizeof(*data), (size_t)n, ctx) == (size_t)n);
     free(data);

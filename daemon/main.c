@@ -1,0 +1,51 @@
+/*
+ * sanad: the subcommands.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macros.h"
+#include "daemon/commands.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"generate", cmd_generate, "make one video: sanad generate \"PROMPT\" -o out.mp4 --model DIR"},
+    {"inspect", cmd_inspect, "say what a model directory holds: sanad inspect DIR"},
+};
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "sanad " SANAD_VERSION " - video from text with SANA-Video models\n\n"
+                 "usage: sanad COMMAND [ARGUMENTS]\n\n");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
+    }
+    fprintf(out, "\n'sanad COMMAND --help' lists a command's options; the manual is sanad(1).\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("sanad " SANAD_VERSION "\n");
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "sanad: unknown command '%s'; see 'sanad --help'\n", argv[1]);
+    return 2;
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# clang-format, clang-tidy, who may include whom, banned functions, headers that stand alone, the manual.
+# Last line: "N passed, N failed".
+set -u
+passed=0 failed=0
+
+check() { # name, status
+    if [ "$2" -eq 0 ]; then
+        passed=$((passed + 1))
+        echo "ok   $1"
+    else
+        failed=$((failed + 1))
+        echo "FAIL $1"
+    fi
+}
+
+sources=$(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' 'engine/*.[ch]' 'media/*.[ch]' 'worker/*.[ch]' \
+    'daemon/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]')
+cfiles=$(echo "$sources" | grep '\.c$')
+flags="-std=c17 -D_GNU_SOURCE -I. -DSANAD_VERSION=\"0\" -DSANAD_DATADIR=\"/\" $(pkg-config --cflags \
+    openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil)"
+
+clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc') 2>&1 | head -n 40 >/tmp/sanad-lint.$$
+[ ! -s /tmp/sanad-lint.$$ ]
+status=$?
+cat /tmp/sanad-lint.$$
+rm -f /tmp/sanad-lint.$$
+check clang-format $status
+
+tests/check_layers.sh
+check "layers: nothing includes upward" $?
+tests/check_banned.sh
+check "banned functions" $?
+tests/check_manual.sh
+check "the manual names every option" $?
+
+# shellcheck disable=SC2086
+echo "$sources" | grep '\.h$' | xargs -P 2 -n 16 sh -c '
+    for h in "$@"; do
+        gcc '"$flags"' -Wall -Wextra -x c -fsyntax-only "$h" 2>&1 | grep -v "pragma once" | head -n 5
+    done' sh >/tmp/sanad-lint.$$
+[ ! -s /tmp/sanad-lint.$$ ]
+status=$?
+cat /tmp/sanad-lint.$$
+rm -f /tmp/sanad-lint.$$
+check "every header compiles alone" $status
+
+# shellcheck disable=SC2086
+echo "$cfiles" | xargs -P 2 -n 4 sh -c 'clang-tidy --quiet "$@" -- '"$flags" sh 2>/dev/null
+check clang-tidy $?
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
