@@ -21,16 +21,17 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
 
 int err_prefix(struct err *err, const char *format, ...)
 {
-    char old[sizeof(err->msg)];
+    char old[2 + sizeof(err->msg)] = ": ";
     va_list args;
     int n;
 
-    memcpy(old, err->msg, sizeof(old));
+    memcpy(old + 2, err->msg, sizeof(err->msg));
     va_start(args, format);
     n = vsnprintf(err->msg, sizeof(err->msg), format, args);
     va_end(args);
     if (n >= 0 && (size_t)n < sizeof(err->msg)) {
-        snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %s", old);
+        memcpy(err->msg + n, old, sizeof(err->msg) - (size_t)n); /* what does not fit is cut */
+        err->msg[sizeof(err->msg) - 1] = '\0';
     }
     return err->code;
 }

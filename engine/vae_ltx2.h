@@ -1,8 +1,8 @@
 /*
  * vae_ltx2.h - the LTX-2 VAE: 32x32 pixels and 8 frames to a latent cell
  *
- * The published decoder is not causal: every picture of a clip depends on all its latent frames, so a
- * clip is decoded whole. T latent frames become 1 + 8 (T - 1) pictures.
+ * The published decoder is not causal: every picture of a clip depends on all its latent frames, so
+ * a clip is decoded whole. T latent frames become 1 + 8 (T - 1) pictures.
  *
  * Latents are [T, h, w, C] and pictures [F, 32h, 32w, 3], all f32, channels last; pictures are
  * nominally in [-1, 1], and the decoder does not clamp. Activations come from the caller's
@@ -40,7 +40,7 @@ struct vae_ltx2_decode {
 
 /*
  * Decodes a whole clip.
- *   z    [T, h, w, C]                         f32  in; h, w >= 2 where the decoder pads by reflection
+ *   z    [T, h, w, C]                         f32  in; h, w >= 2 if padding reflects
  *   out  [1 + stride_t (T-1), 32h, 32w, 3]    f32  out
  */
 MUST_CHECK int vae_ltx2_decode(struct vae_ltx2 *vae, const struct tensor *z,

@@ -1,6 +1,6 @@
 /*
- * The whole clip goes through level by level. What is wide (the upsamplers' convolutions, 8 numbers for
- * each one that remains; the patches) is made and folded frame by frame.
+ * The whole clip goes through level by level. What is wide (the upsamplers' convolutions, 8 numbers
+ * for each one that remains; the patches) is made and folded frame by frame.
  */
 #include "engine/vae_ltx2_internal.h"
 #include "kernels/channel_affine.h"

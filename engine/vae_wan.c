@@ -118,8 +118,8 @@ static int load_resnets(struct half_loader *hl, struct wan_level *level, int gri
     return rc;
 }
 
-/* time_conv comes before the decoder's resample, with two frames of history and twice the channels out;
- * after the encoder's, with one. */
+/* time_conv comes before the decoder's resample, with two frames of history and twice the channels
+ * out; after the encoder's, with one. */
 static int load_resample(struct half_loader *hl, struct wan_level *level, bool up, int grid,
                          const char *prefix)
 {

@@ -4,7 +4,8 @@
  * The decoder streams: it keeps the last two frames of every convolution's input, so that latent
  * frames may come one at a time and the memory does not depend on the video's length. The first
  * latent frame of a video becomes 1 picture, each later one `stride_t` (4) pictures.
- * The encoder is needed for image-to-video: one picture in, one latent frame out; longer clips work too.
+ * The encoder is needed for image-to-video: one picture in, one latent frame out; longer clips work
+ * too.
  *
  * Latents are [t, h, w, C] and pictures [F, 8h, 8w, 3] in [-1, 1], all f32, channels last.
  * Activations come from the caller's workspace and every call can run dry.
@@ -52,8 +53,8 @@ MUST_CHECK int vae_wan_stream_open(struct vae_wan_stream **ret, struct vae_wan *
 /* Accepts NULL. */
 void vae_wan_stream_close(struct vae_wan_stream *stream);
 
-/* Starts over. steady false: the next latent frame is the first of a video. steady true: it is in the
- * middle of one whose past is unknown; after vae_wan_memory() frames the caches are, bit for
+/* Starts over. steady false: the next latent frame is the first of a video. steady true: it is in
+ * the middle of one whose past is unknown; after vae_wan_memory() frames the caches are, bit for
  * bit, those of a decode from the beginning (the pictures on the way are not). */
 MUST_CHECK int vae_wan_stream_reset(struct vae_wan_stream *stream, bool steady, struct err *err);
 

@@ -1,7 +1,7 @@
 /*
- * One latent frame at a time: levels up to the last change of frame rate see all frames of it at once,
- * the levels after it, where frames are large, TAIL_FRAMES at a time. Both cuts are exact: what a
- * convolution needs of earlier frames is in its cache.
+ * One latent frame at a time: levels up to the last change of frame rate see all frames of it at
+ * once, the levels after it, where frames are large, TAIL_FRAMES at a time. Both cuts are exact:
+ * what a convolution needs of earlier frames is in its cache.
  *
  * The workspace is a stack, and the input of a level dies when its output is complete. So the
  * levels' inputs are allocated last level first; finishing a level then pops its input, and a level

@@ -8,7 +8,8 @@
 #include "engine/vae_wan.h"
 #include "kernels/conv3d.h"
 
-/* A convolution over time. It remembers the last frames of its input in the stream's cache `slot`. */
+/* A convolution over time. It remembers the last frames of its input in the stream's cache `slot`.
+ * */
 struct wan_conv {
     struct vae_conv conv;
     int slot;

@@ -8,8 +8,8 @@
  * cell after the other". Then a patch cell holds the kw cells of its window ("wide" cells), and a
  * tap is a whole row of the kernel.
  *
- * Tried: im2col of whole windows. It copies 27 times the input instead of 1 to 3 times, and the GEMM,
- * which packs its operands anyway, is not faster for it.
+ * Tried: im2col of whole windows. It copies 27 times the input instead of 1 to 3 times, and the
+ * GEMM, which packs its operands anyway, is not faster for it.
  */
 #include "kernels/conv3d.h"
 

@@ -19,7 +19,7 @@
  *
  * CPU: y is cut into tiles of one frame. The tile's input, padding included, is gathered once per
  * frame of the kernel; then each tap is one sgemm on a shifted view of it.
- * GPU: implicit GEMM on the same layouts (CUDA.md section 3).
+ * GPU: implicit GEMM on the same layouts.
  * Errors: ERR_INVALID shape, dtype or params. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_CONV3D_H

@@ -1,6 +1,6 @@
 /*
- * One task is one row of coarse pixels. The innermost loop runs over the channels of one fine pixel: it
- * writes or reads one side with the stride of a cell.
+ * One task is one row of coarse pixels. The innermost loop runs over the channels of one fine
+ * pixel: it writes or reads one side with the stride of a cell.
  */
 #include "kernels/space_time.h"
 

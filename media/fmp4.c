@@ -17,9 +17,15 @@ enum {
     MIN_TIMESCALE = 10000, /* libavformat doubles anything below by itself */
 };
 
+/*
+ * As with the encoder, every block gets a fresh muxer, whose init segment is thrown away: a muxer
+ * remembers what it has seen (once a block had B pictures, all later ones get a table of offsets), and
+ * a resumed video must have the same bytes.
+ */
 struct fmp4 {
+    struct video_encoder_options video;
     struct video_encoder *encoder;
-    AVFormatContext *format;
+    AVFormatContext *format; /* of the block; or NULL */
     AVIOContext *io;
     AVPacket *packet;
     fmp4_sink_fn sink;
@@ -39,16 +45,21 @@ static int collect(void *opaque, uint8_t *data, int len)
     return str_append(pending, data, (size_t)len) ? len : AVERROR(ENOMEM);
 }
 
-static int give(struct fmp4 *w, enum fmp4_part part, struct err *err)
+static int flush(struct fmp4 *w, struct err *err)
 {
-    int rc;
-
     avio_flush(w->io);
     if (w->pending.failed) {
         return err_set(err, ERR_NO_MEMORY, "a video fragment is over %d MiB, or memory ran out",
                        FRAGMENT_MAX_BYTES >> 20);
     }
-    rc = w->sink(w->sink_ctx, part, (const uint8_t *)w->pending.data, w->pending.len, err);
+    return ERR_OK;
+}
+
+static int give(struct fmp4 *w, enum fmp4_part part, struct err *err)
+{
+    const int rc =
+        w->sink(w->sink_ctx, part, (const uint8_t *)w->pending.data, w->pending.len, err);
+
     w->pending.len = 0;
     return rc;
 }
@@ -77,8 +88,9 @@ static int set_time_base(struct fmp4 *w, const struct fmp4_options *o, struct er
     return ERR_OK;
 }
 
-static int add_stream(struct fmp4 *w, const struct video_encoder_options *video)
+static int add_stream(struct fmp4 *w)
 {
+    const struct video_encoder_options *video = &w->video;
     AVStream *st = avformat_new_stream(w->format, NULL);
     size_t len;
     const uint8_t *headers = video_encoder_headers(w->encoder, &len);
@@ -113,7 +125,7 @@ static int add_stream(struct fmp4 *w, const struct video_encoder_options *video)
  * flushes; frag_discont with use_editlist=0: time starts at 0, not at the first packet, so that a
  * resumed writer keeps the video's clock; avoid_negative_ts must then not move it either.
  */
-static int write_header(struct fmp4 *w, const struct fmp4_options *o)
+static int write_header(struct fmp4 *w, const struct mp4_tag *tags, int n_tags)
 {
     AVDictionary *opts = NULL;
     int rc = av_dict_set(&opts, "movflags",
@@ -125,7 +137,7 @@ static int write_header(struct fmp4 *w, const struct fmp4_options *o)
         rc = av_dict_set_int(&opts, "use_editlist", 0, 0);
     }
     if (rc >= 0) {
-        rc = av_dict_set_int(&opts, "fragment_index", o->first_fragment + 1, 0);
+        rc = av_dict_set_int(&opts, "fragment_index", w->n_fragments + 1, 0);
     }
     if (rc >= 0) {
         rc = av_dict_set_int(&opts, "movie_timescale", w->timescale, 0);
@@ -134,7 +146,7 @@ static int write_header(struct fmp4 *w, const struct fmp4_options *o)
         rc = avformat_init_output(w->format, &opts);
     }
     if (rc >= 0) {
-        rc = mp4_tags_set(&w->format->metadata, o->tags, o->n_tags);
+        rc = mp4_tags_set(&w->format->metadata, tags, n_tags);
     }
     if (rc >= 0) {
         rc = avformat_write_header(w->format, NULL);
@@ -143,15 +155,24 @@ static int write_header(struct fmp4 *w, const struct fmp4_options *o)
     return rc < 0 ? rc : 0;
 }
 
-static int open_muxer(struct fmp4 *w, const struct fmp4_options *o, struct err *err)
+/* Without a trailer the muxer has nothing to say at the end (skip_trailer). */
+static void close_muxer(struct fmp4 *w)
 {
-    uint8_t *buffer;
-    int rc;
+    avformat_free_context(w->format);
+    w->format = NULL;
+    if (w->io) {
+        av_freep(&w->io->buffer);
+        avio_context_free(&w->io);
+    }
+}
 
-    w->packet = av_packet_alloc();
-    rc = avformat_alloc_output_context2(&w->format, NULL, "mp4", NULL);
-    buffer = av_malloc(IO_BYTES);
-    if (!w->packet || rc < 0 || !buffer) {
+/* Leaves the init segment in w->pending. */
+static int open_muxer(struct fmp4 *w, const struct mp4_tag *tags, int n_tags, struct err *err)
+{
+    int rc = avformat_alloc_output_context2(&w->format, NULL, "mp4", NULL);
+    uint8_t *buffer = av_malloc(IO_BYTES);
+
+    if (rc < 0 || !buffer) {
         av_free(buffer);
         return rc < 0 ? av_error_set(err, ERR_UNSUPPORTED, rc, "libavformat has no mp4 muxer")
                       : err_set(err, ERR_NO_MEMORY, "mp4 writer");
@@ -165,11 +186,12 @@ static int open_muxer(struct fmp4 *w, const struct fmp4_options *o, struct err *
     w->format->pb = w->io;
     w->format->flags |= AVFMT_FLAG_CUSTOM_IO | AVFMT_FLAG_BITEXACT | AVFMT_FLAG_FLUSH_PACKETS;
     w->format->avoid_negative_ts = AVFMT_AVOID_NEG_TS_DISABLED;
-    rc = add_stream(w, &o->video);
+    w->pending.len = 0;
+    rc = add_stream(w);
     if (rc >= 0) {
-        rc = write_header(w, o);
+        rc = write_header(w, tags, n_tags);
     }
-    return rc < 0 ? av_error_set(err, ERR_UNSUPPORTED, rc, "mp4 writer") : ERR_OK;
+    return rc < 0 ? av_error_set(err, ERR_UNSUPPORTED, rc, "mp4 writer") : flush(w, err);
 }
 
 /* total_frames into mvhd, tkhd and mdhd, all in the track's time scale. */
@@ -206,6 +228,8 @@ int fmp4_open(struct fmp4 **ret, const struct fmp4_options *options, fmp4_sink_f
     str_init(&w->pending, FRAGMENT_MAX_BYTES);
     w->sink = sink;
     w->sink_ctx = ctx;
+    w->video = options->video;
+    w->video.preset = NULL; /* borrowed until the encoder is made */
     w->total_frames = options->total_frames;
     w->n_frames = options->first_frame;
     w->n_fragments = options->first_fragment;
@@ -214,14 +238,14 @@ int fmp4_open(struct fmp4 **ret, const struct fmp4_options *options, fmp4_sink_f
         rc = set_time_base(w, options, err);
     }
     if (rc == ERR_OK) {
-        rc = open_muxer(w, options, err);
+        w->packet = av_packet_alloc();
+        rc = w->packet ? open_muxer(w, options->tags, options->n_tags, err)
+                       : err_set(err, ERR_NO_MEMORY, "mp4 writer");
     }
-    if (rc == ERR_OK) {
-        avio_flush(w->io);
-        rc = w->pending.failed     ? err_set(err, ERR_NO_MEMORY, "mp4 writer")
-             : w->total_frames > 0 ? patch_durations(w, err)
-                                   : ERR_OK;
+    if (rc == ERR_OK && w->total_frames > 0) {
+        rc = patch_durations(w, err);
     }
+    close_muxer(w);
     if (rc == ERR_OK) {
         rc = give(w, FMP4_INIT, err);
     }
@@ -238,12 +262,7 @@ void fmp4_free(struct fmp4 *w)
     if (!w) {
         return;
     }
-    /* Without a trailer the muxer has nothing to say at the end (skip_trailer). */
-    avformat_free_context(w->format);
-    if (w->io) {
-        av_freep(&w->io->buffer);
-        avio_context_free(&w->io);
-    }
+    close_muxer(w);
     av_packet_free(&w->packet);
     video_encoder_free(w->encoder);
     str_done(&w->pending);
@@ -252,10 +271,15 @@ void fmp4_free(struct fmp4 *w)
 
 int fmp4_begin_block(struct fmp4 *w, struct err *err)
 {
+    int rc;
+
+    CHECK_BUG(!w->format);
     if (w->n_frames > UINT32_MAX / w->frame_duration || w->n_fragments >= INT32_MAX) {
         return err_set(err, ERR_INVALID, "the video is too long for its time scale");
     }
-    return video_encoder_begin_block(w->encoder, w->n_frames, err);
+    rc = open_muxer(w, NULL, 0, err);
+    w->pending.len = 0; /* the init segment, once more */
+    return rc == ERR_OK ? video_encoder_begin_block(w->encoder, w->n_frames, err) : rc;
 }
 
 static int mux_packet(void *ctx, const struct video_packet *in, struct err *err)
@@ -309,10 +333,14 @@ int fmp4_end_block(struct fmp4 *w, struct err *err)
     if (av < 0) {
         return av_error_set(err, ERR_IO, av, "mp4 writer, fragment %" PRId64, w->n_fragments);
     }
-    rc = give(w, FMP4_FRAGMENT, err);
+    rc = flush(w, err);
+    if (rc == ERR_OK) {
+        rc = give(w, FMP4_FRAGMENT, err);
+    }
     if (rc == ERR_OK) {
         w->n_fragments++;
     }
+    close_muxer(w);
     return rc;
 }
 

@@ -29,8 +29,7 @@ enum fmp4_part {
     FMP4_FRAGMENT, /* moof + mdat */
 };
 
-/* data is borrowed during the call. Anything but ERR_OK comes out of the call that caused it, and
- * the writer is of no further use. */
+/* data is borrowed during the call. Anything but ERR_OK comes out of the call that caused it. */
 typedef int (*fmp4_sink_fn)(void *ctx, enum fmp4_part part, const uint8_t *data, size_t len,
                             struct err *err);
 
@@ -52,6 +51,12 @@ MUST_CHECK int fmp4_open(struct fmp4 **ret, const struct fmp4_options *options, 
 
 /* Accepts NULL. An unfinished block is dropped; nothing is given to the sink. */
 void fmp4_free(struct fmp4 *w);
+
+/*
+ * A block: begin, its frames, end, which gives its fragment to the sink. After an error of any of these
+ * calls the writer can only be freed. Errors besides those named: ERR_NO_MEMORY, ERR_IO (a library
+ * failed) and, at the end, the sink's.
+ */
 
 /* Starts the next block. Not inside a block. */
 MUST_CHECK int fmp4_begin_block(struct fmp4 *w, struct err *err);

@@ -178,8 +178,8 @@ TEST(vae_wan_decodes_the_same_bytes_in_any_pieces_and_threads)
     free(z);
 }
 
-/* How many of the last two latent frames' pictures a resumed decode gets right to the last bit, when
- * it has seen `seen` frames before them from a steady start. */
+/* How many of the last two latent frames' pictures a resumed decode gets right to the last bit,
+ * when it has seen `seen` frames before them from a steady start. */
 static int64_t right_after_resume(struct bed *b, const float *z, const float *whole, int64_t t,
                                   int64_t seen)
 {

@@ -191,9 +191,9 @@ static void check_all(const struct geometry *g, size_t n)
     }
 }
 
-/* Kernels. 3 x 3 x 3, and 3 x 3 and 5 x 5 within a frame, keep the frame's size; DOWN is the Wan encoder's
- * downsampler, padded right and below; THIRD has a stride of 3. Few and many channels take different
- * ways through the code. */
+/* Kernels. 3 x 3 x 3, and 3 x 3 and 5 x 5 within a frame, keep the frame's size; DOWN is the Wan
+ * encoder's downsampler, padded right and below; THIRD has a stride of 3. Few and many channels
+ * take different ways through the code. */
 #define PAD(n) .top = (n), .bottom = (n), .left = (n), .right = (n)
 #define SAME3  .kt = 3, .kh = 3, .kw = 3, .st = 1, .ss = 1, PAD(1)
 #define SAME1  .kt = 1, .kh = 3, .kw = 3, .st = 1, .ss = 1, PAD(1)

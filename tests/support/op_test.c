@@ -5,7 +5,7 @@
 
 enum {
     GUARD = 64,
-    GUARD_BYTE = 0xA5
+    FILL = 0xFF /* NaN, so that a read behind the end shows too */
 };
 
 /* In front of the first guard. */
@@ -26,9 +26,9 @@ void *op_test_buffer(size_t bytes)
     char *p = (char *)(h + 1) + GUARD;
 
     *h = (struct head){.bytes = bytes};
-    memset(p - GUARD, GUARD_BYTE, GUARD);
-    memset(p, 0xFF, bytes);
-    memset(p + bytes, GUARD_BYTE, GUARD);
+    memset(p - GUARD, FILL, GUARD);
+    memset(p, FILL, bytes);
+    memset(p + bytes, FILL, GUARD);
     return p;
 }
 
@@ -52,7 +52,7 @@ void op_test_freeze(void *p)
 static bool is_guard(const char *p)
 {
     for (int i = 0; i < GUARD; i++) {
-        if ((unsigned char)p[i] != GUARD_BYTE) {
+        if ((unsigned char)p[i] != FILL) {
             return false;
         }
     }

@@ -1,8 +1,9 @@
 /*
  * op_test.h - what every test of an operation does: guarded memory, and one run per thread count.
  *
- * Buffers have guard bytes in front and behind; op_test_free() ends the test if one was written, or
- * if a frozen buffer is not what it was. Whatever fails ends the test.
+ * Buffers have guard bytes in front and behind, NaN as f32, so that reading them shows in the
+ * result; op_test_free() ends the test if one was written, or if a frozen buffer is not what it was.
+ * Whatever fails ends the test.
  */
 #ifndef TESTS_SUPPORT_OP_TEST_H
 #define TESTS_SUPPORT_OP_TEST_H

@@ -19,7 +19,8 @@ struct weights *vae_files_golden(const char *model);
 /* Random weights of that shape, written to folder NAME of test_dir(). Close them. */
 struct weights *vae_files_random(const char *name, const struct vae_config *config);
 
-/* Runs fn on the device dry, commits ws, and runs fn again. Both runs must leave ws as they found it. */
+/* Runs fn on the device dry, commits ws, and runs fn again. Both runs must leave ws as they found
+ * it. */
 typedef void (*vae_files_fn)(struct workspace *ws, void *ctx);
 void vae_files_run(struct device *dev, vae_files_fn fn, void *ctx);
 

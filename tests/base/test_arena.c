@@ -1,0 +1,128 @@
+#include "base/arena.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "tests/support/alloc_fail.h"
+#include "tests/support/test.h"
+
+static bool is_zero(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+TEST(arena_gives_zeroed_aligned_memory_that_does_not_overlap)
+{
+    static const size_t size[] = {1, 31, 64, 65, 257, 4096, 70000, 65536, 3, 200000, 1};
+    unsigned char *p[ARRAY_LEN(size)];
+    struct arena arena;
+
+    arena_init(&arena, 1 << 20);
+    for (size_t i = 0; i < ARRAY_LEN(size); i++) {
+        p[i] = arena_alloc(&arena, size[i], 1);
+        EXPECT(p[i]);
+        EXPECT_INT((uintptr_t)p[i] % 64, 0);
+        EXPECT(is_zero((char *)p[i], size[i]));
+        memset(p[i], (int)i + 1, size[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(size); i++) {
+        for (size_t j = 0; j < size[i]; j++) {
+            EXPECT(p[i][j] == i + 1);
+        }
+    }
+    arena_done(&arena);
+}
+
+TEST(arena_refuses_what_passes_its_maximum)
+{
+    struct arena arena;
+
+    arena_init(&arena, 100);
+    EXPECT(!arena_alloc(&arena, 101, 1));
+    EXPECT(arena_alloc(&arena, 1, 1)); /* counts as 64 */
+    EXPECT(!arena_alloc(&arena, 37, 1));
+    EXPECT(arena_alloc(&arena, 9, 4));
+    EXPECT(!arena_alloc(&arena, 1, 1));
+    EXPECT(!arena_strdup(&arena, ""));
+    EXPECT(!arena_printf(&arena, "%d", 1));
+    arena_done(&arena);
+    EXPECT(arena_alloc(&arena, 100, 1)); /* the maximum stays, what was used does not */
+    EXPECT(!arena_alloc(&arena, 1, 1));
+    arena_done(&arena);
+}
+
+TEST(arena_refuses_sizes_that_overflow)
+{
+    struct arena arena;
+
+    arena_init(&arena, SIZE_MAX);
+    EXPECT(!arena_alloc(&arena, SIZE_MAX, 2));
+    EXPECT(!arena_alloc(&arena, SIZE_MAX / 2 + 1, 2));
+    EXPECT(!arena_alloc(&arena, SIZE_MAX, 1)); /* no room for the header */
+    EXPECT(arena_alloc(&arena, 10, 10));
+    arena_done(&arena);
+    arena_done(&arena); /* idempotent */
+}
+
+TEST(arena_allocates_nothing_for_a_count_of_zero)
+{
+    struct arena arena;
+
+    arena_init(&arena, 0);
+    EXPECT(arena_alloc(&arena, 0, 8));
+    EXPECT_INT(arena.used, 0);
+    arena_done(&arena);
+}
+
+TEST(arena_copies_text)
+{
+    char source[] = "latent";
+    struct arena arena;
+    char *copy;
+
+    arena_init(&arena, 1 << 20);
+    copy = arena_strdup(&arena, source);
+    source[0] = 'p';
+    EXPECT_STR(copy, "latent");
+    EXPECT_STR(arena_strdup(&arena, ""), "");
+    EXPECT_STR(arena_printf(&arena, "%s.%d.%0300d", "blocks", 3, 5) + 308, "5");
+    EXPECT_STR(arena_printf(&arena, "%s", ""), "");
+    arena_done(&arena);
+}
+
+static bool fill(struct arena *arena)
+{
+    return arena_strdup(arena, "one") && arena_alloc(arena, 100, 1000) &&
+           arena_printf(arena, "%0100d", 7) && arena_alloc(arena, 1, 65536);
+}
+
+TEST(arena_survives_every_failed_allocation)
+{
+    long n = 1;
+
+    for (;; n++) {
+        struct arena arena;
+        size_t used;
+        bool done;
+
+        arena_init(&arena, 1 << 20);
+        alloc_fail_at(n);
+        done = fill(&arena);
+        if (!alloc_fail_stop()) {
+            EXPECT(done);
+            arena_done(&arena);
+            break;
+        }
+        EXPECT(!done);
+        used = arena.used;
+        EXPECT(arena_alloc(&arena, 64, 1)); /* a failure spoils nothing */
+        EXPECT_INT(arena.used, used + 64);
+        arena_done(&arena);
+    }
+    EXPECT(n >= 3);
+}
