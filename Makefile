@@ -67,7 +67,7 @@ TEST_EXE := $(TESTS:%.c=$(B)/%)
 # Test programs count allocations down (tests/support/alloc_fail.h); the product does not.
 WRAP     := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup
 
-.PHONY: all build-tests demo test golden bench lint format fuzz install clean FORCE
+.PHONY: all build-tests demo test test-threads golden bench lint format fuzz install clean FORCE
 all: $(B)/sanad
 
 # A change of flags rebuilds; an unchanged stamp does not.
@@ -126,12 +126,19 @@ test:
 
 build-tests: $(TEST_EXE) $(B)/golden
 
+# The tests in which threads meet, for MODE=tsan.
+THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render,$(TEST_EXE))
+test-threads:
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory -j2 $(THREAD_TESTS)
+	@tests/run.sh $(THREAD_TESTS)
+
 golden: $(B)/golden
 	$(B)/golden $(GOLDEN)
 
 # Figures as a table, and as JSON in $(B)/bench.json (or JSON=FILE).
 bench: all $(B)/bench-engine
-	tools/bench.sh $(B) $(or $(JSON),$(B)/bench.json)
+	@$(B)/bench-engine --sanad $(B)/sanad --model tests/golden/tiny-long --json $(or $(JSON),$(B)/bench.json)
 
 lint:
 	@tools/setup.sh lint

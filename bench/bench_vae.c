@@ -1,24 +1,17 @@
 /*
- * The Wan decoder on made-up weights: a third of the published width, which is what the
- * bundled model has, at 120 x 208 pixels.
+ * The Wan decoder on made-up weights: a third of the published width, at 208x120 pixels.
  */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/str.h"
 #include "bench/bench.h"
+#include "bench/random_weights.h"
 #include "engine/model_expect.h"
 #include "engine/vae_wan.h"
 
 enum {
     LATENT_H = 15,
     LATENT_W = 26,
-    STEADY_FRAMES = 3,
-    HEADER_MAX = 1 << 20,
-    PATH_LEN = 256
+    STEADY_FRAMES = 3
 };
 
 static const struct vae_config config = {
@@ -35,79 +28,6 @@ static const struct vae_config config = {
             .temporal_downsample = {false, true, true},
             .latents_std = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
 };
-
-/* A .safetensors file under construction: its header, then its data in the same order. */
-struct writer {
-    struct str header;
-    FILE *file;
-    int64_t offset;
-    uint64_t random;
-};
-
-static bool add_header(void *ctx, const char *name, int rank, const int64_t *dims)
-{
-    struct writer *w = ctx;
-    int64_t n = 1;
-    int64_t end;
-
-    str_addf(&w->header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", w->offset > 0 ? "," : "{",
-             name);
-    for (int i = 0; i < rank; i++) {
-        str_addf(&w->header, i > 0 ? ",%lld" : "%lld", (long long)dims[i]);
-        n *= dims[i];
-    }
-    end = w->offset + 4 * n;
-    str_addf(&w->header, "],\"data_offsets\":[%lld,%lld]}", (long long)w->offset, (long long)end);
-    w->offset = end;
-    return !w->header.failed;
-}
-
-/* Vectors are ones; kernels are random and keep the size of what they multiply. */
-static bool add_data(void *ctx, const char *name, int rank, const int64_t *dims)
-{
-    struct writer *w = ctx;
-    int64_t n = 1;
-    int64_t fan_in = 1;
-
-    (void)name;
-    for (int i = 0; i < rank; i++) {
-        n *= dims[i];
-        fan_in *= i > 0 ? dims[i] : 1;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        const float unit = (float)(int32_t)(w->random >> 32) / 2147483648.0F;
-        const float value = fan_in == 1 ? 1.0F : unit * sqrtf(3.0F / (float)fan_in);
-
-        w->random = w->random * 6364136223846793005U + 1442695040888963407U;
-        if (fwrite(&value, sizeof(value), 1, w->file) != 1) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int write_weights(const char *path, struct err *err)
-{
-    struct writer w = {.random = 1};
-    uint64_t len;
-    bool ok;
-
-    str_init(&w.header, HEADER_MAX);
-    w.file = fopen(path, "wbe");
-    if (!w.file) {
-        return err_set(err, ERR_IO, "%s: %m", path);
-    }
-    ok = model_expect_vae(&config, add_header, &w) && str_add(&w.header, "}");
-    len = w.header.len;
-    ok = ok && fwrite(&len, sizeof(len), 1, w.file) == 1 &&
-         fwrite(str_get(&w.header), 1, len, w.file) == len;
-    ok = ok && model_expect_vae(&config, add_data, &w);
-    str_done(&w.header);
-    if (fclose(w.file) != 0 || !ok) {
-        return err_set(err, ERR_IO, "%s: cannot write", path);
-    }
-    return ERR_OK;
-}
 
 /* Multiplications and additions of one latent frame behind the first: MODEL 9.4's count. */
 static double flop_per_latent(void)
@@ -201,34 +121,23 @@ static int run(struct weights *weights, struct device *dev, double *ret_seconds,
     return rc;
 }
 
-int bench_wan_decode(struct device *dev, double sgemm_gflops, double *ret_gflops, struct err *err)
+static bool enumerate(void *config_, model_expect_fn fn, void *ctx)
 {
-    char dir[] = "/tmp/sanad-bench-XXXXXX";
-    char path[PATH_LEN];
+    return model_expect_vae(config_, fn, ctx);
+}
+
+int bench_wan_decode(struct device *dev, double *ret_gflops, struct err *err)
+{
     struct weights *weights = NULL;
     double seconds = 0;
-    int rc;
+    int rc = random_weights_open(&weights, enumerate, (void *)(uintptr_t)&config, err);
 
-    if (!mkdtemp(dir)) {
-        return err_set(err, ERR_IO, "mkdtemp %s: %m", dir);
-    }
-    snprintf(path, sizeof(path), "%s/diffusion_pytorch_model.safetensors", dir);
-    rc = write_weights(path, err);
-    if (rc == ERR_OK) {
-        rc = weights_open(&weights, dir, "diffusion_pytorch_model", NULL, err);
-    }
-    unlink(path); /* the mapping stays */
-    rmdir(dir);
     if (rc == ERR_OK) {
         rc = run(weights, dev, &seconds, err);
     }
     weights_close(weights);
     if (rc == ERR_OK) {
         *ret_gflops = flop_per_latent() / seconds * 1e-9;
-        printf("wan decode, base %lld, %dx%d: %.1f ms per latent frame, %.1f GFLOP/s, %.0f %% of "
-               "sgemm\n",
-               (long long)config.wan.decoder_base_dim, LATENT_W * 8, LATENT_H * 8, seconds * 1e3,
-               *ret_gflops, 100 * *ret_gflops / sgemm_gflops);
     }
     return rc;
 }

@@ -225,6 +225,7 @@ static uint64_t fingerprint(const struct session *s)
     hash(&h, &set->guidance_scale, sizeof(set->guidance_scale));
     hash(&h, s->schedule.sigma, sizeof(s->schedule.sigma));
     hash(&h, s->schedule.timestep, sizeof(s->schedule.timestep));
+    hash(&h, s->schedule.renoise_sigma, sizeof(s->schedule.renoise_sigma));
     hash(&h, s->prompt_from, sizeof(s->prompt_from));
     for (int i = 0; i < s->n_prompts; i++) {
         hash_tokens(&h, &s->tokens[i]);
@@ -309,7 +310,7 @@ int session_open(struct session **ret, struct model *model, const struct session
     }
     if (rc == ERR_OK) {
         s->fingerprint = fingerprint(s);
-        s->work_total = session_total_work(s);
+        s->work_total = session_work(s, s->set.blocks);
         s->host_yuv = malloc((size_t)(s->set.size.width * s->set.size.height) * 3 / 2);
         rc = s->host_yuv ? plan(s, err) : err_set(err, ERR_NO_MEMORY, "a picture");
     }

@@ -2,7 +2,7 @@
  * Saving and continuing. A snapshot is
  *
  *   header   magic, format, fingerprint of the request and model, next block, blocks in the
- *            history, solver step and order, counts; checksum of all that follows
+ *            history, solver step and order, counts; checksum of all else
  *   tensors  raw f32, in a fixed order: the solver's or the history's, then latents
  *
  * written and read on the same machine type (it is a checkpoint, not an exchange format). It comes
@@ -27,21 +27,27 @@ struct snapshot_header {
     int32_t step;
     int32_t order;
     uint64_t payload;  /* bytes behind the header */
-    uint64_t checksum; /* of the payload */
+    uint64_t checksum; /* of the header, with 0 here, and the payload */
 };
 
 _Static_assert(sizeof(struct snapshot_header) == 64, "written as it is");
 
 enum { MAX_TENSORS = 2 * HISTORY_MAX_TENSORS + SAMPLER_MAX_HISTORY + 1 };
 
-static uint64_t checksum(const void *data, size_t size)
+static uint64_t hash(uint64_t h, const void *data, size_t size)
 {
-    uint64_t h = 0xcbf29ce484222325U;
-
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0; i < size; i++) { /* FNV-1a */
         h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
     }
     return h;
+}
+
+static uint64_t checksum(const struct snapshot_header *header, const void *payload)
+{
+    struct snapshot_header h = *header;
+
+    h.checksum = 0;
+    return hash(hash(0xcbf29ce484222325U, &h, sizeof(h)), payload, h.payload);
 }
 
 /* What a snapshot of that kind consists of, in order. */
@@ -103,8 +109,8 @@ int session_save(struct session *s, struct str *out, struct err *err)
     int n;
     int rc;
 
-    if (s->failed || !s->ready || (!s->denoising && s->next == 0)) {
-        return err_set(err, ERR_BUSY, "nothing to save yet");
+    if (s->failed || !s->ready || (!s->denoising && (s->busy || s->next == 0))) {
+        return err_set(err, ERR_BUSY, "a snapshot can be taken between blocks or between steps");
     }
     memcpy(h.magic, SNAPSHOT_MAGIC, sizeof(h.magic));
     n = snapshot_tensors(s, h.kind, h.history_blocks, h.next, t, &latents);
@@ -114,12 +120,21 @@ int session_save(struct session *s, struct str *out, struct err *err)
         return err_set(err, ERR_NO_MEMORY, "snapshot of %llu bytes", (unsigned long long)h.payload);
     }
     rc = download_all(s, t, n, payload, err);
-    h.checksum = checksum(payload, h.payload);
+    h.checksum = checksum(&h, payload);
     if (rc == ERR_OK && (!str_append(out, &h, sizeof(h)) || !str_append(out, payload, h.payload))) {
         rc = err_set(err, ERR_NO_MEMORY, "snapshot of %llu bytes", (unsigned long long)h.payload);
     }
     free(payload);
     return rc;
+}
+
+/* UniPC's order after `step` steps: the solver follows it into its history. */
+static int order_after(const struct sampler_schedule *schedule, int step)
+{
+    if (schedule->kind != SAMPLER_UNIPC || step == 0) {
+        return 0;
+    }
+    return step == 1 || step == schedule->steps ? 1 : 2;
 }
 
 static int check_header(const struct session *s, const struct snapshot_header *h, size_t size,
@@ -135,7 +150,7 @@ static int check_header(const struct session *s, const struct snapshot_header *h
     }
     if (h->kind == SNAPSHOT_DENOISING
             ? s->causal || h->next != 0 || h->step < 0 || h->step > s->schedule.steps ||
-                  h->order < 0 || h->order > 2
+                  h->order != order_after(&s->schedule, h->step)
             : h->next < 1 || h->next > s->set.blocks ||
                   h->history_blocks != (s->causal ? h->next - 1 : 0)) {
         return err_set(err, ERR_FORMAT, "snapshot: its numbers contradict each other");
@@ -264,7 +279,10 @@ static int finish_restoring(struct session *s, int rc)
 {
     s->failed = rc != ERR_OK;
     if (rc == ERR_OK) {
-        s->work_done = s->work_total * (double)s->next / (double)s->set.blocks;
+        s->work_done = session_work(s, s->next);
+        if (s->denoising) {
+            s->work_done = (double)s->x.dim[0] * s->denoiser.sampler.step * (s->guided ? 2 : 1);
+        }
     }
     return rc;
 }
@@ -281,7 +299,7 @@ int session_restore(struct session *s, const void *data, size_t size, const floa
     }
     memcpy(&h, data, sizeof(h));
     rc = check_header(s, &h, size, err);
-    if (rc == ERR_OK && checksum(payload, h.payload) != h.checksum) {
+    if (rc == ERR_OK && checksum(&h, payload) != h.checksum) {
         rc = err_set(err, ERR_FORMAT, "snapshot: its checksum does not match");
     }
     if (rc == ERR_OK) {

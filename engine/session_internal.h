@@ -53,6 +53,7 @@ struct session {
     bool denoising;              /* ... and is in flight */
     bool clip_done;              /* bidirectional: x is clean */
     bool ready;                  /* set up */
+    bool busy;                   /* within session_next_block() */
     bool failed;
     int64_t next;                /* block to make */
     double work_done, work_total;
@@ -76,8 +77,8 @@ MUST_CHECK int session_plan_restore(struct session *s, struct err *err);
 /* Feeds latents [n, h, w, C] of finished frames first.. to the decoder, for its caches only. */
 MUST_CHECK int session_rewarm(struct session *s, const struct tensor *z, struct err *err);
 
-/* The whole job in the units of work_done. */
-double session_total_work(const struct session *s);
+/* The first `blocks` blocks in the units of work_done. */
+double session_work(const struct session *s, int64_t blocks);
 
 struct geometry_block session_block(const struct session *s, int64_t index);
 

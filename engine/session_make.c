@@ -26,16 +26,22 @@ static const double DECODE_WORK = 2.35;
 
 /* ---- progress and cancel ---- */
 
-static double block_work(const struct session *s, int64_t count)
+/* As report() adds it up. A bidirectional clip is denoised whole before its first block; the state of
+ * a block-causal block is computed when the next one starts. */
+double session_work(const struct session *s, int64_t blocks)
 {
-    const int forwards = s->schedule.steps * (s->guided ? 2 : 1) + (s->causal ? 1 : 0);
+    struct geometry_block last;
+    struct geometry_block end;
+    int64_t denoised;
 
-    return (double)count * (forwards + DECODE_WORK);
-}
-
-double session_total_work(const struct session *s)
-{
-    return block_work(s, geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t));
+    if (blocks == 0) {
+        return 0;
+    }
+    last = session_block(s, blocks - 1);
+    end = s->causal ? last : session_block(s, s->set.blocks - 1);
+    denoised = end.first + end.count;
+    return (double)denoised * (s->schedule.steps * (s->guided ? 2 : 1)) +
+           (double)(last.first + last.count) * DECODE_WORK + (double)(s->causal ? last.first : 0);
 }
 
 static void report(struct session *s, enum session_phase phase, int64_t step, int64_t steps,
@@ -97,7 +103,9 @@ static int encode_prompts(struct session *s, struct err *err)
             rc = encode_prompt(s, negative ? &s->negative_tokens : &s->tokens[i],
                                negative ? &s->negative : &s->text[i], err);
         }
-        report(s, SESSION_TEXT, i + 1, total, 0);
+        if (rc == ERR_OK) {
+            report(s, SESSION_TEXT, i + 1, total, 0);
+        }
     }
     return rc;
 }
@@ -115,7 +123,10 @@ static int encode_image(struct session *s, struct err *err)
         return rc;
     }
     mark = workspace_mark(&s->ws);
-    rc = WORKSPACE_F32(&s->ws, &picture, err, 1, size->gen_height, size->gen_width, 3);
+    rc = check_cancel(s, err);
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(&s->ws, &picture, err, 1, size->gen_height, size->gen_width, 3);
+    }
     if (rc == ERR_OK) {
         rc = device_upload(s->dev, &picture, s->image, err);
     }
@@ -126,7 +137,9 @@ static int encode_image(struct session *s, struct err *err)
         rc = op_check_finite(s->dev, &s->image_latent, "the vae encoder", err);
     }
     workspace_rewind(&s->ws, mark);
-    report(s, SESSION_IMAGE, 1, 1, 0);
+    if (rc == ERR_OK) {
+        report(s, SESSION_IMAGE, 1, 1, 0);
+    }
     return rc;
 }
 
@@ -336,7 +349,9 @@ int session_push_block(struct session *s, int64_t block, struct err *err)
     if (rc == ERR_OK && s->guided) {
         rc = push_branch(s, &s->history[1], &s->negative, block, err);
     }
-    report(s, SESSION_CACHE, 1, 1, (double)session_block(s, block).count);
+    if (rc == ERR_OK) {
+        report(s, SESSION_CACHE, 1, 1, (double)session_block(s, block).count);
+    }
     return rc;
 }
 
@@ -405,8 +420,10 @@ static int decode_block(struct session *s, struct err *err)
         if (rc == ERR_OK) {
             rc = decode(s, &z, picture, err);
         }
+        if (rc == ERR_OK) {
+            report(s, SESSION_DECODE, f + piece, b.count, (double)piece * DECODE_WORK);
+        }
         picture += n;
-        report(s, SESSION_DECODE, f + piece, b.count, (double)piece * DECODE_WORK);
     }
     return rc;
 }
@@ -455,12 +472,14 @@ int session_next_block(struct session *s, struct geometry_block *ret, struct err
     int rc = ERR_OK;
 
     CHECK_BUG(!session_finished(s) && !s->failed);
+    s->busy = true;
     if (!s->ready) {
         rc = session_set_up(s, err);
     }
     if (rc == ERR_OK) {
         rc = session_make_block(s, err);
     }
+    s->busy = false;
     s->failed = rc != ERR_OK;
     if (rc == ERR_OK) {
         *ret = session_block(s, s->next - 1);

@@ -13,6 +13,7 @@
 
 #include "base/str.h"
 #include "media/av_error.h"
+#include "media/mp4_box.h"
 #include "media/video_encoder.h"
 
 enum {
@@ -25,7 +26,7 @@ enum {
 struct file_io {
     int fd; /* borrowed */
     int64_t pos;
-    int64_t end; /* a reader's file size, a writer's highest place */
+    int64_t end; /* a reader's last byte + 1, a writer's highest place */
     int error;   /* the first errno, 0: none */
 };
 
@@ -55,6 +56,10 @@ static int file_read(void *opaque, uint8_t *data, int len)
     struct file_io *f = opaque;
     ssize_t n;
 
+    if (f->pos >= f->end) {
+        return AVERROR_EOF;
+    }
+    len = len < f->end - f->pos ? len : (int)(f->end - f->pos);
     do {
         n = pread(f->fd, data, (size_t)len, f->pos);
     } while (n < 0 && errno == EINTR);
@@ -156,6 +161,33 @@ static int close_back(AVFormatContext *format, AVIOContext *io)
     return 0;
 }
 
+/*
+ * Where the last box of the file ends that is of use: a file that was cut off may end in a piece of a
+ * moof, which the demuxer refuses the whole file for. Of an mdat the pictures that are there count.
+ */
+static int64_t useful_end(int fd, int64_t size)
+{
+    int64_t at = 0;
+    int64_t end = 0;
+    uint8_t head[16] = {0};
+
+    while (size - at >= 8 && pread(fd, head, sizeof(head), at) >= 8) {
+        const bool is_mdat = memcmp(head + 4, "mdat", 4) == 0;
+        uint64_t len = mp4_box_get32(head);
+
+        if (len == 1) { /* 64-bit length */
+            len = (uint64_t)mp4_box_get32(head + 8) << 32 | mp4_box_get32(head + 12);
+        }
+        if (len < 8 || len > (uint64_t)(size - at)) {
+            return is_mdat ? size : end;
+        }
+        at += (int64_t)len;
+        /* a moof is of no use without its mdat */
+        end = memcmp(head + 4, "moof", 4) == 0 ? end : at;
+    }
+    return end;
+}
+
 static int open_source(struct remux *r, struct err *err)
 {
     struct stat st;
@@ -170,7 +202,7 @@ static int open_source(struct remux *r, struct err *err)
     if (!S_ISREG(st.st_mode)) {
         return err_set(err, ERR_FORMAT, "'%s' is not a regular file", r->src);
     }
-    r->in_file = (struct file_io){.fd = r->src_fd, .end = st.st_size};
+    r->in_file = (struct file_io){.fd = r->src_fd, .end = useful_end(r->src_fd, st.st_size)};
     r->packet = av_packet_alloc();
     r->in_io = io_create(&r->in_file, false);
     r->in = avformat_alloc_context();

@@ -6,10 +6,10 @@
 #include "tests/support/alloc_fail.h"
 #include "tests/support/test.h"
 
-static bool is_zero(const char *p, size_t n)
+static bool is_all(const unsigned char *p, size_t n, unsigned char value)
 {
     for (size_t i = 0; i < n; i++) {
-        if (p[i] != 0) {
+        if (p[i] != value) {
             return false;
         }
     }
@@ -27,13 +27,11 @@ TEST(arena_gives_zeroed_aligned_memory_that_does_not_overlap)
         p[i] = arena_alloc(&arena, size[i], 1);
         EXPECT(p[i]);
         EXPECT_INT((uintptr_t)p[i] % 64, 0);
-        EXPECT(is_zero((char *)p[i], size[i]));
+        EXPECT(is_all(p[i], size[i], 0));
         memset(p[i], (int)i + 1, size[i]);
     }
     for (size_t i = 0; i < ARRAY_LEN(size); i++) {
-        for (size_t j = 0; j < size[i]; j++) {
-            EXPECT(p[i][j] == i + 1);
-        }
+        EXPECT(is_all(p[i], size[i], (unsigned char)(i + 1)));
     }
     arena_done(&arena);
 }
@@ -101,28 +99,32 @@ static bool fill(struct arena *arena)
            arena_printf(arena, "%0100d", 7) && arena_alloc(arena, 1, 65536);
 }
 
+/* Fills with the n-th allocation failing; false when there was none to fail. */
+static bool fill_failing_at(long n)
+{
+    struct arena arena;
+    size_t used;
+    bool done;
+    bool failed;
+
+    arena_init(&arena, 1 << 20);
+    alloc_fail_at(n);
+    done = fill(&arena);
+    failed = alloc_fail_stop();
+    EXPECT(done == !failed);
+    used = arena.used;
+    EXPECT(arena_alloc(&arena, 64, 1)); /* a failure spoils nothing */
+    EXPECT_INT(arena.used, used + 64);
+    arena_done(&arena);
+    return failed;
+}
+
 TEST(arena_survives_every_failed_allocation)
 {
     long n = 1;
 
-    for (;; n++) {
-        struct arena arena;
-        size_t used;
-        bool done;
-
-        arena_init(&arena, 1 << 20);
-        alloc_fail_at(n);
-        done = fill(&arena);
-        if (!alloc_fail_stop()) {
-            EXPECT(done);
-            arena_done(&arena);
-            break;
-        }
-        EXPECT(!done);
-        used = arena.used;
-        EXPECT(arena_alloc(&arena, 64, 1)); /* a failure spoils nothing */
-        EXPECT_INT(arena.used, used + 64);
-        arena_done(&arena);
+    while (fill_failing_at(n)) {
+        n++;
     }
-    EXPECT(n >= 3);
+    EXPECT_INT(n, 5); /* four chunks */
 }

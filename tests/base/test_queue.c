@@ -100,6 +100,16 @@ static void *consume(void *arg)
     return arg;
 }
 
+static bool all_taken_once(const int *item)
+{
+    for (int i = 0; i < PER_PRODUCER; i++) {
+        if (item[i] != 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
 TEST(queue_loses_and_doubles_nothing_between_threads)
 {
     pthread_t producer[PRODUCERS];
@@ -126,9 +136,7 @@ TEST(queue_loses_and_doubles_nothing_between_threads)
     EXPECT_INT(taken, PRODUCERS * PER_PRODUCER);
     EXPECT_INT(traffic.refused, 0);
     for (int i = 0; i < PRODUCERS; i++) {
-        for (int j = 0; j < PER_PRODUCER; j++) {
-            EXPECT_INT(traffic.item[i][j], 1);
-        }
+        EXPECT(all_taken_once(traffic.item[i]));
     }
     queue_free(traffic.q);
 }

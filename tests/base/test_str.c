@@ -105,30 +105,37 @@ static bool build(struct str *s)
            str_add(s, " tail");
 }
 
-TEST(str_survives_every_failed_allocation)
+/* Builds with the n-th allocation failing; false when there was none to fail. */
+static bool build_failing_at(long n)
 {
     static const size_t kept[] = {0, 5, 105}; /* what stood when the n-th allocation failed */
-    long n = 1;
+    struct str s;
+    bool done;
+    bool failed;
 
-    for (;; n++) {
-        struct str s;
-        bool done;
-
-        str_init(&s, 1000);
-        alloc_fail_at(n);
-        done = build(&s);
-        if (!alloc_fail_stop()) {
-            EXPECT(done);
-            EXPECT_INT(s.len, 5 + 100 + 200 + 5);
-            str_done(&s);
-            break;
-        }
-        EXPECT(!done);
-        EXPECT(s.failed);
+    str_init(&s, 1000);
+    alloc_fail_at(n);
+    done = build(&s);
+    failed = alloc_fail_stop();
+    EXPECT(done == !failed);
+    EXPECT(s.failed == failed);
+    if (failed) {
         EXPECT((size_t)n <= ARRAY_LEN(kept));
         EXPECT_INT(strlen(str_get(&s)), kept[n - 1]);
         EXPECT(!str_add(&s, "more"));
-        str_done(&s);
+    } else {
+        EXPECT_INT(s.len, 5 + 100 + 200 + 5);
+    }
+    str_done(&s);
+    return failed;
+}
+
+TEST(str_survives_every_failed_allocation)
+{
+    long n = 1;
+
+    while (build_failing_at(n)) {
+        n++;
     }
     EXPECT_INT(n, 4);
 }

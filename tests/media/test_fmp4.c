@@ -191,9 +191,8 @@ TEST(fmp4_fragments_are_numbered_and_continuous)
         const struct str *f = &p.part[1 + b];
         const uint8_t *moof = box(f, "moof", 60);
         const uint8_t *mfhd = box(f, "moof.mfhd", 8);
-        const uint8_t *tfhd = box(f, "moof.traf.tfhd", 20);
         const uint8_t *tfdt = box(f, "moof.traf.tfdt", 12);
-        const uint8_t *trun = box(f, "moof.traf.trun", 12);
+        const uint8_t *trun = box(f, "moof.traf.trun", 16);
         const uint8_t *mdat = box(f, "mdat", 10);
         const size_t moof_len = mp4_box_get32(bytes(f));
 
@@ -205,9 +204,8 @@ TEST(fmp4_fragments_are_numbered_and_continuous)
         EXPECT_INT(get64(tfdt + 4), first * 1000);
         EXPECT_INT(mp4_box_get32(trun + 4), sizes[b]);
         EXPECT_INT(mp4_box_get32(trun + 8), moof_len + 8); /* data offset */
-        /* the first sample is a sync sample: said by itself, or for all when it is the only one */
-        EXPECT_INT(mp4_box_get32(sizes[b] > 1 ? trun + 12 : tfhd + 16), 0x02000000);
-        EXPECT_INT(mdat[4] & 0x1f, 5); /* IDR slice */
+        EXPECT_INT(mp4_box_get32(trun + 12), 0x02000000);  /* the first is a sync sample */
+        EXPECT_INT(mdat[4] & 0x1f, 5);                     /* IDR slice */
         first += (uint64_t)sizes[b];
     }
     parts_done(&p);

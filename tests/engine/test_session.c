@@ -1,0 +1,787 @@
+#include "engine/session.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session_internal.h"
+#include "tests/support/alloc_fail.h"
+#include "tests/support/test.h"
+#include "tests/support/vae_files.h"
+#include "tests/support/videos.h"
+
+static const char *const all_models[] = {"tiny-480p", "tiny-720p", "tiny-long"};
+
+/* Blocks of so many latent frames: short, so that small videos have several. */
+static void set_block(struct video_bed *b, int64_t latent_frames)
+{
+    b->model->dir->defaults.block_latent_frames = latent_frames;
+}
+
+/* The first of `n` pictures that differs; n: none does. */
+static int64_t first_difference(const struct video *a, const struct video *b, int64_t n)
+{
+    int64_t i = 0;
+
+    while (i < n && video_same(a, b, i, i + 1)) {
+        i++;
+    }
+    return i;
+}
+
+/* Two requests on one bed; where their videos begin to differ. */
+static int64_t difference(struct video_bed *b, const struct session_request *one,
+                          const struct session_request *two)
+{
+    struct video v[2];
+    int64_t first;
+
+    video_make(&v[0], b, one);
+    video_make(&v[1], b, two);
+    first = first_difference(&v[0], &v[1], one->frames);
+    video_close(&v[0]);
+    video_close(&v[1]);
+    return first;
+}
+
+/* ---- what comes out ---- */
+
+TEST(session_delivers_exactly_the_frames_that_were_asked)
+{
+    static const int64_t frames[] = {1, 2, 5, 6, 17, 33};
+
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct video_bed b;
+
+        video_bed_open(&b, all_models[m], 1);
+        if (b.model->dir->family != FAMILY_SANA_VIDEO_LTX2) {
+            set_block(&b, 3);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(frames); i++) {
+            const struct session_request r = video_request(&b, frames[i]);
+            struct video v;
+
+            video_make(&v, &b, &r);
+            EXPECT_INT(v.delivered, frames[i]);
+            EXPECT(fabs(v.fraction - 1.0) < 1e-9);
+            EXPECT_INT(session_blocks_done(v.session), session_settings(v.session)->blocks);
+            video_close(&v);
+        }
+        video_bed_close(&b);
+    }
+}
+
+/* With all defaults that a request can leave open, but for size and length. */
+TEST(session_fills_in_the_models_defaults)
+{
+    struct video_bed b;
+    struct session_request r = {.prompt = "a cat", .width = 32, .height = 32, .exact_size = true};
+    const struct session_settings *set;
+    struct video v;
+
+    video_bed_open(&b, "tiny-480p", 1);
+    b.model->dir->defaults.frames = 5;
+    b.model->dir->defaults.steps = 2;
+    b.model->dir->defaults.chi = CHI_VIDEO;
+    video_make(&v, &b, &r);
+    set = session_settings(v.session);
+    EXPECT_INT(set->frames, 5);
+    EXPECT_INT(set->sampler.steps, 2);
+    EXPECT(set->sampler.kind == SAMPLER_DPM && set->sampler.flow_shift == 8);
+    EXPECT(set->guidance_scale == 6 && set->fps == 16);
+    EXPECT_INT(set->motion_score, 30);
+    EXPECT_INT(set->seed, 0);
+    EXPECT(!set->image && !set->prompt_truncated);
+    video_close(&v);
+    video_bed_close(&b);
+}
+
+TEST(session_says_when_a_prompt_is_cut_off)
+{
+    struct video_bed b;
+    struct session_request r;
+    struct video v;
+
+    video_bed_open(&b, "tiny-long", 1);
+    b.model->dir->defaults.max_prompt_tokens = 8;
+    r = video_request(&b, 1);
+    video_make(&v, &b, &r);
+    EXPECT(session_settings(v.session)->prompt_truncated);
+    video_close(&v);
+    r.prompt = "";
+    r.has_motion_score = true; /* 0: no suffix */
+    video_make(&v, &b, &r);
+    EXPECT(!session_settings(v.session)->prompt_truncated);
+    video_close(&v);
+    video_bed_close(&b);
+}
+
+/* ---- same seed, same bytes ---- */
+
+TEST(session_frames_depend_on_the_seed_alone)
+{
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct video_bed b;
+        struct session_request r;
+        struct session_request other;
+
+        video_bed_open(&b, all_models[m], 1);
+        r = video_request(&b, 9);
+        other = r;
+        EXPECT_INT(difference(&b, &r, &other), 9);
+        other.seed = r.seed + 1;
+        EXPECT_INT(difference(&b, &r, &other), 0);
+        other.seed = r.seed + ((uint64_t)1 << 40); /* all 64 bits count */
+        EXPECT_INT(difference(&b, &r, &other), 0);
+        other = r;
+        other.prompt = "a blue boat";
+        EXPECT_INT(difference(&b, &r, &other), 0);
+        video_bed_close(&b);
+    }
+}
+
+TEST(session_threads_do_not_change_a_bit)
+{
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct video_bed b[2];
+        struct video v[2];
+
+        for (int i = 0; i < 2; i++) {
+            struct session_request r;
+
+            video_bed_open(&b[i], all_models[m], i == 0 ? 1 : 3);
+            r = video_request(&b[i], 13);
+            r.guidance_scale = 3;
+            set_block(&b[i], 2);
+            video_make(&v[i], &b[i], &r);
+        }
+        EXPECT(video_same(&v[0], &v[1], 0, 13));
+        for (int i = 0; i < 2; i++) {
+            video_close(&v[i]);
+            video_bed_close(&b[i]);
+        }
+    }
+}
+
+/* Two videos whose blocks alternate are the videos that they are alone. */
+TEST(session_shares_its_model_with_another)
+{
+    struct session_request r[2];
+    struct video alone[2];
+    struct video mixed[2];
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    for (int i = 0; i < 2; i++) {
+        r[i] = video_request(&b, 25);
+        r[i].seed = (uint64_t)i;
+        video_make(&alone[i], &b, &r[i]);
+        video_open(&mixed[i], &b, &r[i]);
+    }
+    while (!session_finished(mixed[0].session)) {
+        video_block(&mixed[0]);
+        video_block(&mixed[1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        EXPECT(video_same(&alone[i], &mixed[i], 0, 25));
+        video_close(&alone[i]);
+        video_close(&mixed[i]);
+    }
+    video_bed_close(&b);
+}
+
+/* ---- guidance ---- */
+
+TEST(session_guidance_counts_above_one)
+{
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct video_bed b;
+        struct session_request plain;
+        struct session_request guided;
+
+        video_bed_open(&b, all_models[m], 1);
+        if (m == 2) {
+            set_block(&b, 2);
+        }
+        plain = video_request(&b, 13);
+        guided = plain;
+        guided.guidance_scale = 0.5;
+        EXPECT_INT(difference(&b, &plain, &guided), 13);
+        guided.guidance_scale = 2;
+        EXPECT_INT(difference(&b, &plain, &guided), 0);
+        plain = guided;
+        plain.negative_prompt = "a dog";
+        EXPECT_INT(difference(&b, &plain, &guided), 0);
+        plain.negative_prompt = NULL;
+        guided.negative_prompt = "";
+        EXPECT_INT(difference(&b, &plain, &guided), 13);
+        video_bed_close(&b);
+    }
+}
+
+/* ---- prompts that change ---- */
+
+TEST(session_switch_changes_later_blocks_only)
+{
+    static const struct session_switch switches[] = {{2, "a storm at sea"}, {4, "a quiet desert"}};
+    struct session_request plain;
+    struct session_request r;
+    struct video_bed b;
+    struct video v;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    plain = video_request(&b, 41); /* 11 latent frames: 3, 2, 2, 2, 2 */
+    r = plain;
+    r.switches = switches;
+    r.n_switches = 1;
+    video_open(&v, &b, &plain);
+    EXPECT_INT(session_settings(v.session)->blocks, 5);
+    EXPECT_INT(difference(&b, &plain, &r), video_block_start(&v, 2));
+    plain = r;
+    plain.n_switches = 2;
+    EXPECT_INT(difference(&b, &plain, &r), video_block_start(&v, 4));
+    video_close(&v);
+    video_bed_close(&b);
+}
+
+/* What the block before the switch leaves behind is computed with the new prompt (MODEL 4.6). */
+TEST(session_switch_caches_the_block_before_it_again)
+{
+    static const struct session_switch at_1 = {1, "a storm at sea"};
+    static const struct session_switch at_2 = {2, "a storm at sea"};
+    struct session_request r;
+    struct session_request other;
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    r = video_request(&b, 25); /* 3, 2, 2 */
+    r.switches = &at_2;
+    r.n_switches = 1;
+    other = r;
+    other.keep_old_cache = true;
+    EXPECT_INT(difference(&b, &r, &other), 17);
+    other = r;
+    other.nvlabs_recache = true; /* their quirk is in block 0 only */
+    EXPECT_INT(difference(&b, &r, &other), 25);
+    r.switches = other.switches = &at_1;
+    EXPECT_INT(difference(&b, &r, &other), 9);
+    video_bed_close(&b);
+}
+
+static void expect_refused(struct video_bed *b, const struct session_request *r, int code,
+                           const char *part)
+{
+    struct video v;
+    struct err err = {0};
+    const int rc = video_try_open(&v, b, r, &err);
+
+    video_close(&v);
+    EXPECT_INT(rc, code);
+    EXPECT_CONTAINS(err.msg, part);
+    EXPECT(!b->dev.dry_run);
+}
+
+TEST(session_refuses_switches_that_cannot_be)
+{
+    static const struct session_switch good = {1, "x"};
+    static const struct session_switch bad[][2] = {
+        {{0, "x"}, {1, "y"}}, {{-1, "x"}, {1, "y"}}, {{1, "x"}, {5, "y"}},
+        {{2, "x"}, {1, "y"}}, {{1, "x"}, {1, "y"}},  {{1, "x"}, {INT64_MAX, "y"}}};
+    static struct session_switch many[SESSION_MAX_SWITCHES + 1];
+    struct session_request r;
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 1);
+    r = video_request(&b, 17); /* 5 blocks */
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        r.switches = bad[i];
+        r.n_switches = 2;
+        expect_refused(&b, &r, ERR_INVALID, "prompt_at: ");
+    }
+    r.switches = many;
+    r.n_switches = ARRAY_LEN(many);
+    expect_refused(&b, &r, ERR_INVALID, "prompt_at: 65 switches");
+    video_bed_close(&b);
+    for (size_t m = 0; m < 2; m++) {
+        video_bed_open(&b, all_models[m], 1);
+        r = video_request(&b, 17);
+        r.switches = &good;
+        r.n_switches = 1;
+        expect_refused(&b, &r, ERR_INVALID, "prompt_at: this model");
+        video_bed_close(&b);
+    }
+}
+
+/* ---- an image in front ---- */
+
+struct encode {
+    struct vae *vae;
+    const float *image;
+    int64_t size;
+    float *latent; /* out */
+    int64_t cells, channels;
+};
+
+static void encode_image(struct workspace *ws, void *ctx)
+{
+    struct encode *e = ctx;
+    const size_t mark = workspace_mark(ws);
+    struct tensor picture;
+    struct tensor z;
+    struct err err;
+
+    EXPECT_OK(WORKSPACE_F32(ws, &picture, &err, 1, e->size, e->size, 3));
+    EXPECT_OK(WORKSPACE_F32(ws, &z, &err, 1, e->cells, e->cells, e->channels));
+    EXPECT_OK(device_upload(ws->dev, &picture, e->image, &err));
+    EXPECT_OK(vae_encode_image(e->vae, &picture, ws, &z, &err));
+    EXPECT_OK(device_download(ws->dev, e->latent, &z, &err));
+    workspace_rewind(ws, mark);
+}
+
+/* MODEL 13.2, 6: the frame that was given is still what was encoded when all steps are done. */
+static void check_image(const char *model)
+{
+    const int64_t size = strcmp(model, "tiny-720p") == 0 ? 64 : 32;
+    float *image = test_alloc((size_t)(size * size * 3) * sizeof(float));
+    struct session_request r;
+    struct session_request plain;
+    struct encode e;
+    struct video_bed b;
+    struct video v;
+    struct err err;
+    float *latents;
+
+    test_fill(image, size * size * 3, 3);
+    video_bed_open(&b, model, 1);
+    set_block(&b, 3);
+    plain = video_request(&b, 17);
+    r = plain;
+    r.image = image;
+    video_open(&v, &b, &r);
+    EXPECT(session_settings(v.session)->image);
+    e = (struct encode){.vae = b.model->vae, .image = image, .size = size};
+    e.cells = session_settings(v.session)->size.latent_height;
+    e.channels = b.model->dir->vae.latent_channels;
+    e.latent = test_alloc((size_t)session_latent_frame_size(v.session) * sizeof(float));
+    vae_files_run(&b.dev, encode_image, &e);
+    latents = test_alloc((size_t)(session_latent_frame_size(v.session) * video_block(&v).count) *
+                         sizeof(float));
+    EXPECT_OK(session_latents(v.session, latents, &err));
+    EXPECT(memcmp(latents, e.latent,
+                  (size_t)session_latent_frame_size(v.session) * sizeof(float)) == 0);
+    video_run(&v);
+    video_close(&v);
+    EXPECT_INT(difference(&b, &plain, &r), 0);
+    r.frames = 1;
+    expect_refused(&b, &r, ERR_INVALID, "frames: an image");
+    video_bed_close(&b);
+    free(latents);
+    free(e.latent);
+    free(image);
+}
+
+TEST(session_keeps_the_image_as_first_frame)
+{
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        check_image(all_models[m]);
+    }
+}
+
+/* ---- stopping ---- */
+
+struct stop {
+    int64_t at; /* report after which to cancel */
+    bool by_thread;
+};
+
+static void *cancel_it(void *flag)
+{
+    atomic_store((atomic_bool *)flag, true);
+    return NULL;
+}
+
+static void cancel_after(struct video *v, const struct session_progress *p)
+{
+    const struct stop *stop = v->ctx;
+    pthread_t thread;
+
+    (void)p;
+    if (v->reports != stop->at) {
+        return;
+    }
+    if (stop->by_thread) {
+        EXPECT(pthread_create(&thread, NULL, cancel_it, &v->cancel) == 0);
+        pthread_join(thread, NULL);
+    } else {
+        atomic_store(&v->cancel, true);
+    }
+}
+
+/* Cancels after report `at`; is there none, returns false. */
+static bool check_cancel_at(struct video_bed *b, const struct session_request *r, int64_t at)
+{
+    struct stop stop = {.at = at, .by_thread = at % 2 == 0};
+    struct geometry_block block;
+    struct err err = {0};
+    struct video v;
+    bool reached;
+    int rc = ERR_OK;
+
+    video_open(&v, b, r);
+    v.on_progress = cancel_after;
+    v.ctx = &stop;
+    while (rc == ERR_OK && !session_finished(v.session)) {
+        rc = session_next_block(v.session, &block, &err);
+    }
+    if (rc != ERR_OK) {
+        EXPECT_INT(rc, ERR_CANCELLED);
+        EXPECT_CONTAINS(err.msg, "cancelled in block ");
+        EXPECT_INT(v.reports, at); /* nothing was begun and done after it */
+    }
+    reached = v.reports == at; /* the very last report cancels nothing */
+    video_close(&v);
+    return reached;
+}
+
+/* After each unit of work there is; from on_progress and from another thread. */
+TEST(session_stops_within_a_unit_of_work)
+{
+    float *image = test_alloc((size_t)64 * 64 * 3 * sizeof(float));
+
+    test_fill(image, (int64_t)64 * 64 * 3, 3);
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct session_request r;
+        struct video_bed b;
+        int64_t at = 1;
+
+        video_bed_open(&b, all_models[m], 1);
+        set_block(&b, 2);
+        r = video_request(&b, 17);
+        r.guidance_scale = 2;
+        r.image = image;
+        while (check_cancel_at(&b, &r, at)) {
+            at++;
+        }
+        EXPECT(at > 6);
+        video_bed_close(&b);
+    }
+    free(image);
+}
+
+TEST(session_passes_on_what_on_frame_says)
+{
+    for (int64_t refuse = 0; refuse < 17; refuse += 8) {
+        struct session_request r;
+        struct geometry_block block;
+        struct video_bed b;
+        struct video v;
+        struct err err = {0};
+        int rc = ERR_OK;
+
+        video_bed_open(&b, "tiny-long", 1);
+        set_block(&b, 2);
+        r = video_request(&b, 17);
+        video_open(&v, &b, &r);
+        v.refuse = refuse;
+        while (rc == ERR_OK && !session_finished(v.session)) {
+            rc = session_next_block(v.session, &block, &err);
+        }
+        EXPECT_INT(rc, ERR_NO_SPACE);
+        EXPECT_CONTAINS(err.msg, "no room for picture");
+        EXPECT_INT(v.delivered, refuse);
+        video_close(&v);
+        video_bed_close(&b);
+    }
+}
+
+/* ---- progress ---- */
+
+struct phases {
+    int64_t seen[SESSION_DECODE + 1];
+    int64_t blocks, latents;
+};
+
+static void count_phases(struct video *v, const struct session_progress *p)
+{
+    struct phases *phases = v->ctx;
+
+    EXPECT(p->step >= 1 && p->step <= p->steps);
+    EXPECT(p->block == session_blocks_done(v->session) && p->block < p->blocks);
+    EXPECT_INT(p->blocks, session_settings(v->session)->blocks);
+    phases->seen[p->phase]++;
+}
+
+TEST(session_reports_each_unit_of_work)
+{
+    struct session_request r;
+    struct phases phases = {0};
+    struct video_bed b;
+    struct video v;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    r = video_request(&b, 25); /* 7 latent frames: 3, 2, 2 */
+    r.guidance_scale = 2;
+    video_open(&v, &b, &r);
+    v.on_progress = count_phases;
+    v.ctx = &phases;
+    video_run(&v);
+    EXPECT_INT(phases.seen[SESSION_TEXT], 2);
+    EXPECT_INT(phases.seen[SESSION_IMAGE], 0);
+    EXPECT_INT(phases.seen[SESSION_DENOISE], (int64_t)3 * 4);
+    EXPECT_INT(phases.seen[SESSION_CACHE], 2); /* the last block's state is never needed */
+    EXPECT_INT(phases.seen[SESSION_DECODE], 7);
+    EXPECT(fabs(v.fraction - 1.0) < 1e-9);
+    video_close(&v);
+    video_bed_close(&b);
+}
+
+/* ---- requests that cannot be ---- */
+
+TEST(session_names_the_field_that_is_wrong)
+{
+    static const struct {
+        struct session_request change; /* zeroed fields: as in a good request */
+        const char *part;
+    } bad[] = {
+        {{.width = 33, .height = 32}, "size: 33x32: width and height must be even"},
+        {{.width = -32, .height = 32}, "size: "},
+        {{.width = 32, .height = 2000}, "size: "},
+        {{.width = INT64_MAX, .height = INT64_MAX}, "size: "},
+        {{.frames = -1}, "frames: -1 is not in 1..14400"},
+        {{.frames = 14401}, "frames: 14401 is not in 1..14400"},
+        {{.frames = INT64_MIN}, "frames: "},
+        {{.steps = -1}, "steps: -1 is not in 1..200"},
+        {{.steps = 201}, "steps: 201 is not in 1..200"},
+        {{.has_guidance = true, .guidance_scale = -0.1}, "guidance: -0.1 is not in 0..20"},
+        {{.has_guidance = true, .guidance_scale = 20.5}, "guidance: 20.5 is not in 0..20"},
+        {{.has_guidance = true, .guidance_scale = NAN}, "guidance: "},
+        {{.flow_shift = -1}, "flow_shift: "},
+        {{.flow_shift = INFINITY}, "flow_shift: "},
+        {{.flow_shift = NAN}, "flow_shift: "},
+        {{.has_motion_score = true, .motion_score = -1}, "motion_score: -1 is not in 0..100"},
+        {{.has_motion_score = true, .motion_score = 101}, "motion_score: 101 is not in 0..100"},
+        {{.prompt = "\xff"}, "prompt: "},
+        {{.prompt = "caf\xc3"}, "prompt: "},
+        {{.prompt = "\xed\xa0\x80"}, "prompt: "},
+        {{.has_guidance = true, .guidance_scale = 2, .negative_prompt = "\xc0\x80"},
+         "negative_prompt: "},
+    };
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-480p", 1);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct session_request r = bad[i].change;
+        const struct session_request good = video_request(&b, 5);
+
+        r.prompt = r.prompt ? r.prompt : good.prompt;
+        r.width = r.width ? r.width : good.width;
+        r.height = r.height ? r.height : good.height;
+        r.frames = r.frames ? r.frames : good.frames;
+        r.exact_size = true;
+        expect_refused(&b, &r, ERR_INVALID, bad[i].part);
+    }
+    video_bed_close(&b);
+}
+
+TEST(session_wants_both_sides_or_none)
+{
+    struct session_request r;
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-480p", 1);
+    r = video_request(&b, 5);
+    r.height = 0;
+    expect_refused(&b, &r, ERR_INVALID, "size: ");
+    r = video_request(&b, 5);
+    r.width = 0;
+    expect_refused(&b, &r, ERR_INVALID, "size: ");
+    video_bed_close(&b);
+}
+
+TEST(session_refuses_steps_that_a_model_was_not_made_for)
+{
+    static const struct session_switch bad_text = {1, "\xf5"};
+    struct session_request r;
+    struct video_bed b;
+    struct video v;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 1);
+    r = video_request(&b, 5);
+    r.steps = 5;
+    expect_refused(&b, &r, ERR_INVALID, "steps: this model was made for exactly 4 steps");
+    r.steps = 4;
+    video_open(&v, &b, &r);
+    video_close(&v);
+    r.switches = &bad_text;
+    r.n_switches = 1;
+    expect_refused(&b, &r, ERR_INVALID, "prompt_at: ");
+    video_bed_close(&b);
+}
+
+/* ---- memory ---- */
+
+TEST(session_respects_its_memory_limit)
+{
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct session_request r;
+        struct video_bed b;
+        struct video v;
+        size_t need;
+
+        video_bed_open(&b, all_models[m], 1);
+        r = video_request(&b, 17);
+        video_open(&v, &b, &r);
+        need = session_memory(v.session);
+        video_close(&v);
+        EXPECT(need > 100000);
+        r.memory_limit = 1;
+        expect_refused(&b, &r, ERR_NO_VRAM, "MiB of working memory, the limit is 0 MiB");
+        r.memory_limit = need - 1;
+        expect_refused(&b, &r, ERR_NO_VRAM, "this video needs ");
+        r.memory_limit = need;
+        video_make(&v, &b, &r);
+        EXPECT_INT(session_memory(v.session), need);
+        video_close(&v);
+        video_bed_close(&b);
+    }
+}
+
+/* Lengths with first blocks of one size: 9 and 241 latent frames in fours begin with 5. */
+TEST(session_memory_does_not_grow_with_a_causal_video)
+{
+    static const int64_t frames[] = {33, 961};
+    struct video_bed b;
+    size_t need[2];
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 4);
+    for (int guided = 0; guided < 2; guided++) {
+        for (int i = 0; i < 2; i++) {
+            struct session_request r = video_request(&b, frames[i]);
+            struct video v;
+
+            r.guidance_scale = 1 + guided;
+            video_open(&v, &b, &r);
+            need[i] = session_memory(v.session);
+            video_close(&v);
+        }
+        EXPECT_INT(need[0], need[1]);
+    }
+    video_bed_close(&b);
+}
+
+/* ---- sizes ---- */
+
+TEST(session_delivers_the_size_that_was_asked)
+{
+    static const struct {
+        int64_t width, height;
+        bool exact;
+        int64_t gen_width, gen_height;
+    } cases[] = {
+        {50, 38, true, 64, 48}, {34, 60, true, 48, 64}, {90, 52, false, 832, 480}};
+    struct video_bed b;
+
+    video_bed_open(&b, "tiny-480p", 2);
+    EXPECT(b.model->dir->defaults.size_buckets);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct session_request r = video_request(&b, 1);
+        struct geometry_size plan;
+        struct video v;
+        struct err err;
+
+        r.width = cases[i].width;
+        r.height = cases[i].height;
+        r.exact_size = cases[i].exact;
+        r.steps = 1;
+        EXPECT_OK(session_plan_size(b.model, &r, &plan, &err));
+        EXPECT_INT(plan.gen_width, cases[i].gen_width);
+        EXPECT_INT(plan.gen_height, cases[i].gen_height);
+        video_make(&v, &b, &r);
+        EXPECT_INT(session_settings(v.session)->size.width, r.width);
+        EXPECT_INT(v.picture_bytes, r.width * r.height * 3 / 2);
+        video_close(&v);
+    }
+    b.model->dir->defaults.size_buckets = false;
+    {
+        struct session_request r = video_request(&b, 1);
+        struct geometry_size plan;
+        struct err err;
+
+        r.exact_size = false;
+        r.width = 90;
+        r.height = 52;
+        EXPECT_OK(session_plan_size(b.model, &r, &plan, &err));
+        EXPECT_INT(plan.gen_width, 96);
+    }
+    video_bed_close(&b);
+}
+
+/* ---- allocation failures ---- */
+
+static int ignore_frame(void *ctx, const uint8_t *i420, int64_t index, struct err *err)
+{
+    (void)ctx;
+    (void)i420;
+    (void)index;
+    (void)err;
+    return ERR_OK;
+}
+
+static int open_and_make_one(struct model *model, const struct session_request *r, struct err *err)
+{
+    const struct session_callbacks callbacks = {.on_frame = ignore_frame};
+    struct geometry_block block;
+    struct session *s = NULL;
+    int rc = session_open(&s, model, r, &callbacks, err);
+
+    if (rc == ERR_OK) {
+        rc = session_next_block(s, &block, err);
+    }
+    session_close(s);
+    return rc;
+}
+
+TEST(session_survives_each_failing_allocation)
+{
+    static const struct session_switch change = {1, "a storm"};
+
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct session_request r;
+        struct video_bed b;
+        struct err err = {0};
+        long n;
+
+        video_bed_open(&b, all_models[m], 1);
+        set_block(&b, 1);
+        b.model->dir->defaults.n_renoise = 1;
+        r = video_request(&b, 5);
+        r.steps = 1;
+        r.guidance_scale = 2;
+        r.switches = &change;
+        r.n_switches = m == 2 ? 1 : 0;
+        for (n = 1;; n++) {
+            int rc;
+
+            alloc_fail_at(n);
+            rc = open_and_make_one(b.model, &r, &err);
+            if (!alloc_fail_stop()) {
+                EXPECT_INT(rc, ERR_OK);
+                break;
+            }
+            if (rc != ERR_NO_MEMORY && rc != ERR_NO_VRAM) {
+                test_fail(__FILE__, __LINE__, "allocation %ld: %d %s", n, rc, err.msg);
+            }
+            EXPECT(!b.dev.dry_run);
+        }
+        EXPECT(n > 10);
+        video_bed_close(&b);
+    }
+}
