@@ -131,9 +131,9 @@ int bench_peak_memory(const char *sanad, const char *model, int frames, double *
 struct figure {
     const char *name, *unit;
     double value;
-    double ratio;       /* 0: none */
-    const char *to;     /* what the ratio is to */
-    double target;      /* of the ratio if there is one, else of the value */
+    double ratio;   /* 0: none */
+    const char *to; /* what the ratio is to */
+    double target;  /* of the ratio if there is one, else of the value */
     bool at_most;
 };
 
@@ -187,9 +187,9 @@ static void add(struct bench *b, const struct figure *f)
 
 static int measure(struct bench *b, struct err *err)
 {
-    double sgemm;
-    double v;
-    double short_video;
+    double sgemm = 0;
+    double v = 0;
+    double short_video = 0;
     int rc = bench_sgemm(&b->dev, &sgemm, err);
 
     if (rc == ERR_OK) {
@@ -202,16 +202,18 @@ static int measure(struct bench *b, struct err *err)
         rc = bench_wan_decode(&b->dev, &v, err);
     }
     if (rc == ERR_OK) {
-        add(b, &(struct figure){"Wan decode, base 32", "GFLOP/s", v, v / sgemm, "sgemm", 0.45,
-                                false});
+        add(b,
+            &(struct figure){"Wan decode, base 32", "GFLOP/s", v, v / sgemm, "sgemm", 0.45, false});
         rc = bench_encoder(&v, err);
     }
     if (rc == ERR_OK) {
-        add(b, &(struct figure){"H.264 encoder, 832x480 veryfast", "frames/s", v, 0, NULL, 45, false});
+        add(b,
+            &(struct figure){"H.264 encoder, 832x480 veryfast", "frames/s", v, 0, NULL, 45, false});
         rc = bench_model_open(&b->dev, b->model, &v, err);
     }
     if (rc == ERR_OK) {
-        add(b, &(struct figure){"model open (tiny-long, files cached)", "ms", v, 0, NULL, 50, true});
+        add(b,
+            &(struct figure){"model open (tiny-long, files cached)", "ms", v, 0, NULL, 50, true});
         rc = bench_peak_memory(b->sanad, b->model, SHORT_VIDEO, &short_video, err);
     }
     if (rc == ERR_OK) {

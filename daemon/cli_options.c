@@ -133,7 +133,8 @@ static int parse_one(struct cli_option *options, int n, int argc, char **argv, i
         value = arg[2] != '\0' ? arg + 2 : NULL;
     }
     if (!o) {
-        return err_set(err, ERR_INVALID, "unknown option '%s'; see 'sanad %s --help'", arg, argv[0]);
+        return err_set(err, ERR_INVALID, "unknown option '%s'; see 'sanad %s --help'", arg,
+                       argv[0]);
     }
     if (o->type == CLI_FLAG) {
         return value ? err_set(err, ERR_INVALID, "--%s takes no value", o->name)

@@ -22,7 +22,9 @@ enum cli_type {
     CLI_LIST,   /* struct cli_list *, may be repeated */
 };
 
-enum { CLI_LIST_MAX = 64 };
+enum {
+    CLI_LIST_MAX = 64
+};
 
 struct cli_list {
     int n;

@@ -18,7 +18,10 @@
 #include "daemon/output_file.h"
 #include "daemon/progress.h"
 
-enum { MAX_SEED_BITS = 53, MODEL_PATH_LEN = 1200 };
+enum {
+    MAX_SEED_BITS = 53,
+    MODEL_PATH_LEN = 1200
+};
 
 struct generate {
     /* As given. */
@@ -231,9 +234,10 @@ static int generate(struct generate *g, struct err *err)
 
 static void print_help(const struct cli_option *options, int n)
 {
-    printf("usage: sanad generate \"PROMPT\" [-o FILE] [--model DIR] [OPTIONS]\n\n"
-           "Makes one video. The file grows block by block and can be played while it grows; at the\n"
-           "end it is a normal MP4. Ctrl-C ends the video after the blocks that are done.\n\n");
+    printf(
+        "usage: sanad generate \"PROMPT\" [-o FILE] [--model DIR] [OPTIONS]\n\n"
+        "Makes one video. The file grows block by block and can be played while it grows; at the\n"
+        "end it is a normal MP4. Ctrl-C ends the video after the blocks that are done.\n\n");
     cli_print_options(options, n, stdout);
 }
 
@@ -243,24 +247,36 @@ static void fill_options(struct generate *g, struct cli_option options[OPTION_CO
 {
     const double seed_max = 9007199254740991.0; /* 2^53 - 1, exact in JSON */
     const struct cli_option table[OPTION_COUNT] = {
-        {"output", 'o', CLI_TEXT, &g->output, 0, 0, "FILE", "where to write; - is standard output [out.mp4]", 0},
-        {"model", 'm', CLI_TEXT, &g->model, 0, 0, "DIR", "diffusers directory of a SANA-Video model", 0},
-        {"image", 'i', CLI_TEXT, &g->image, 0, 0, "FILE", "PNG, JPEG or WebP that the video starts with", 0},
+        {"output", 'o', CLI_TEXT, &g->output, 0, 0, "FILE",
+         "where to write; - is standard output [out.mp4]", 0},
+        {"model", 'm', CLI_TEXT, &g->model, 0, 0, "DIR",
+         "diffusers directory of a SANA-Video model", 0},
+        {"image", 'i', CLI_TEXT, &g->image, 0, 0, "FILE",
+         "PNG, JPEG or WebP that the video starts with", 0},
         {"size", 's', CLI_SIZE, g->size, 0, 0, "WxH", "size of the video [the model's]", 0},
         {"seconds", 't', CLI_NUMBER, &g->seconds, 0.001, 900, "S", "length in seconds", 0},
-        {"frames", 'n', CLI_INT, &g->frames, 1, FRAMES_MAX, "N", "length in frames [the model's]", 0},
-        {"seed", 0, CLI_INT, &g->seed, -1, seed_max, "N", "same seed, same video; -1 is random [-1]", 0},
-        {"steps", 0, CLI_INT, &g->steps, 1, SAMPLER_MAX_STEPS, "N", "solver steps [the model's]", 0},
-        {"guidance", 'g', CLI_NUMBER, &g->guidance, 0, 20, "G", "guidance scale, above 1 is on [the model's]", 0},
+        {"frames", 'n', CLI_INT, &g->frames, 1, FRAMES_MAX, "N", "length in frames [the model's]",
+         0},
+        {"seed", 0, CLI_INT, &g->seed, -1, seed_max, "N",
+         "same seed, same video; -1 is random [-1]", 0},
+        {"steps", 0, CLI_INT, &g->steps, 1, SAMPLER_MAX_STEPS, "N", "solver steps [the model's]",
+         0},
+        {"guidance", 'g', CLI_NUMBER, &g->guidance, 0, 20, "G",
+         "guidance scale, above 1 is on [the model's]", 0},
         {"negative", 0, CLI_TEXT, &g->negative, 0, 0, "TEXT", "what the video should not show", 0},
-        {"motion-score", 0, CLI_INT, &g->motion_score, 0, 100, "N", "how much motion; 0 says nothing of it", 0},
-        {"flow-shift", 0, CLI_NUMBER, &g->flow_shift, 0.1, 30, "F", "shift of the noise schedule [the model's]", 0},
-        {"prompt-at", 0, CLI_LIST, &g->prompt_at, 0, 0, "BLOCK:TEXT", "another prompt from that block on; repeatable", 0},
-        {"exact-size", 0, CLI_FLAG, &g->exact_size, 0, 0, NULL, "generate at --size, not at the nearest trained size", 0},
+        {"motion-score", 0, CLI_INT, &g->motion_score, 0, 100, "N",
+         "how much motion; 0 says nothing of it", 0},
+        {"flow-shift", 0, CLI_NUMBER, &g->flow_shift, 0.1, 30, "F",
+         "shift of the noise schedule [the model's]", 0},
+        {"prompt-at", 0, CLI_LIST, &g->prompt_at, 0, 0, "BLOCK:TEXT",
+         "another prompt from that block on; repeatable", 0},
+        {"exact-size", 0, CLI_FLAG, &g->exact_size, 0, 0, NULL,
+         "generate at --size, not at the nearest trained size", 0},
         {"crf", 0, CLI_INT, &g->crf, 1, 51, "N", "H.264 quality, lower is better [18]", 0},
         {"threads", 0, CLI_INT, &g->threads, 0, 1024, "N", "CPU threads; 0: one per core [0]", 0},
         {"device", 0, CLI_TEXT, &g->device, 0, 0, "auto|cpu", "what computes [auto]", 0},
-        {"memory-limit", 0, CLI_INT, &g->memory_mib, 0, 1 << 20, "MIB", "refuse videos that need more; 0: none [0]", 0},
+        {"memory-limit", 0, CLI_INT, &g->memory_mib, 0, 1 << 20, "MIB",
+         "refuse videos that need more; 0: none [0]", 0},
         {"json", 0, CLI_FLAG, &g->json, 0, 0, NULL, "events as JSON lines on standard output", 0},
         {"help", 'h', CLI_FLAG, &g->help, 0, 0, NULL, "print this", 0},
     };

@@ -9,7 +9,9 @@
 #include "daemon/cli_options.h"
 #include "engine/model_inspect.h"
 
-enum { JSON_MAX = 16 << 20 };
+enum {
+    JSON_MAX = 16 << 20
+};
 
 struct inspect_options {
     bool json, tensors, help;

@@ -4,7 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_LEN = 1024 };
+enum {
+    PATH_LEN = 1024
+};
 
 /* The folder of this binary; empty if it cannot be told. */
 static void binary_folder(char folder[PATH_LEN])
@@ -38,8 +40,9 @@ int model_path_default(char *ret, size_t size, struct err *err)
             return ERR_OK;
         }
     }
-    return err_set(err, ERR_NOT_FOUND,
-                   "no --model given, and no bundled model in %s; use --model DIR with a downloaded "
-                   "diffusers directory",
-                   ret);
+    return err_set(
+        err, ERR_NOT_FOUND,
+        "no --model given, and no bundled model in %s; use --model DIR with a downloaded "
+        "diffusers directory",
+        ret);
 }

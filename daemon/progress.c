@@ -7,13 +7,15 @@
 
 #include "base/clock.h"
 
-enum { BAR_WIDTH = 28 };
+enum {
+    BAR_WIDTH = 28
+};
 
 static const int64_t REDRAW_NS = 100000000;
 
 static const char *const phase_names[] = {
-    [SESSION_TEXT] = "text",       [SESSION_IMAGE] = "image",   [SESSION_DENOISE] = "denoise",
-    [SESSION_CACHE] = "cache",     [SESSION_DECODE] = "decode",
+    [SESSION_TEXT] = "text",   [SESSION_IMAGE] = "image",   [SESSION_DENOISE] = "denoise",
+    [SESSION_CACHE] = "cache", [SESSION_DECODE] = "decode",
 };
 
 static double seconds_since(int64_t ns)
@@ -96,8 +98,9 @@ static void draw_bar(const struct progress *p, const struct session_progress *s)
     if (left >= 0) {
         snprintf(eta, sizeof(eta), ", %.0f s left", left);
     }
-    fprintf(stderr, "\r[%s] %3.0f %%  block %" PRId64 "/%" PRId64 " %s %" PRId64 "/%" PRId64
-                    "  %.1f frames/s%s\033[K",
+    fprintf(stderr,
+            "\r[%s] %3.0f %%  block %" PRId64 "/%" PRId64 " %s %" PRId64 "/%" PRId64
+            "  %.1f frames/s%s\033[K",
             bar, 100.0 * s->fraction, s->block + 1, s->blocks, phase_names[s->phase], s->step,
             s->steps, rate, eta);
 }

@@ -250,7 +250,8 @@ static void finish_cells(const struct conv3d_job *job, float *y, const float *su
             }
         }
         for (int64_t o = 0; job->p->clamp && o < chan; o++) {
-            const float low = out[o] < job->p->clamp_min ? job->p->clamp_min : out[o];
+            const float v = out[o] + (out[o] - out[o]); /* infinity becomes NaN, which stays */
+            const float low = v < job->p->clamp_min ? job->p->clamp_min : v;
 
             out[o] = low > job->p->clamp_max ? job->p->clamp_max : low;
         }

@@ -2,7 +2,8 @@
  * conv3d.h - convolution over time, height and width, channels last
  *
  *   y[t,i,j,o] = sum_{a,b,c,k} w[o,a,b,c,k] * X[t*st + a, i*ss + b, j*ss + c, k]
- *                + bias[o] + residual[t,i,j,o], then clamped
+ *                + bias[o] + residual[t,i,j,o], then clamped (infinity becomes NaN: it must
+ *                not pass for a number)
  *
  *   y  [To, Ho, Wo, Co]      f32  out; may be residual, must not overlap anything else
  *   x  [T, H, W, Ci]         f32  in

@@ -11,6 +11,9 @@ enum {
     WORKSPACE_ALIGN = 64
 };
 
+/* A multiple of WORKSPACE_ALIGN, so that rounding up stays within it. */
+#define USED_MAX (SIZE_MAX / 2 - (WORKSPACE_ALIGN - 1))
+
 void workspace_init(struct workspace *ws, struct device *dev)
 {
     *ws = (struct workspace){.dev = dev};
@@ -69,7 +72,7 @@ int workspace_tensor(struct workspace *ws, struct tensor *ret, enum dtype dtype,
             return err_set(err, ERR_INVALID, "a tensor of the plan has too many elements");
         }
     }
-    if (!size_mul(&bytes, (size_t)count, dtype_size(dtype)) || bytes > SIZE_MAX / 2 - ws->used) {
+    if (!size_mul(&bytes, (size_t)count, dtype_size(dtype)) || bytes > USED_MAX - ws->used) {
         return err_set(err, ERR_NO_VRAM, "the plan is larger than the address space");
     }
     *ret = tensor_make((ws->base ? ws->base : PLAN_BASE) + ws->used, dtype, rank, dims);

@@ -8,7 +8,7 @@ room() { # name, allowed rooms (regexp), allowed third-party headers (regexp)
     for f in $(git ls-files "$1/*.[ch]" "$1/*.cc" "$1/*.cu"); do
         ours=$(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f" | grep -vE "^($2)/")
         theirs=$(sed -n 's/^#include <\([^>]*\)>.*/\1/p' "$f" |
-            grep -E '^(cjson|cblas|openblas|sentencepiece|libav|libsw|uni|microhttpd|uv|sqlite3|cuda)' |
+            grep -E '^(cjson|cblas|openblas|sentencepiece|libav|libsw|unicase|uninorm|unistr|microhttpd|uv|sqlite3|cuda)' |
             grep -vE "^($3)")
         [ -z "$ours$theirs" ] && continue
         echo "$f: may not include" $ours $theirs
@@ -18,7 +18,7 @@ room() { # name, allowed rooms (regexp), allowed third-party headers (regexp)
 
 room base base none
 room kernels 'base|kernels' 'cblas|openblas|cuda'
-room engine 'base|kernels|engine' 'cjson|sentencepiece|uni'
+room engine 'base|kernels|engine' 'cjson|sentencepiece|unicase|uninorm|unistr'
 room media 'base|media' 'libav|libsw'
 room worker 'base|kernels|engine|media|worker' 'cjson'
 room daemon 'base|kernels|engine|media|worker|daemon' 'cjson'

@@ -14,17 +14,19 @@ check() { # name, status
     fi
 }
 
+cd "$(dirname "$0")/.." || exit 1
 sources=$(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' 'engine/*.[ch]' 'media/*.[ch]' 'worker/*.[ch]' \
     'daemon/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]')
 cfiles=$(echo "$sources" | grep '\.c$')
-flags="-std=c17 -D_GNU_SOURCE -I. -DSANAD_VERSION=\"0\" -DSANAD_DATADIR=\"/\" $(pkg-config --cflags \
+mkdir -p build/lint
+printf '#define SANAD_VERSION "0"\n#define SANAD_DATADIR "/"\n' >build/lint/version.h
+flags="-std=c17 -D_GNU_SOURCE -I. -include build/lint/version.h $(pkg-config --cflags \
     openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil)"
 
-clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc') 2>&1 | head -n 40 >/tmp/sanad-lint.$$
-[ ! -s /tmp/sanad-lint.$$ ]
+clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc') 2>&1 | head -n 40 >build/lint/out
+[ ! -s build/lint/out ]
 status=$?
-cat /tmp/sanad-lint.$$
-rm -f /tmp/sanad-lint.$$
+cat build/lint/out
 check clang-format $status
 
 tests/check_layers.sh
@@ -38,11 +40,10 @@ check "the manual names every option" $?
 echo "$sources" | grep '\.h$' | xargs -P 2 -n 16 sh -c '
     for h in "$@"; do
         gcc '"$flags"' -Wall -Wextra -x c -fsyntax-only "$h" 2>&1 | grep -v "pragma once" | head -n 5
-    done' sh >/tmp/sanad-lint.$$
-[ ! -s /tmp/sanad-lint.$$ ]
+    done' sh >build/lint/out
+[ ! -s build/lint/out ]
 status=$?
-cat /tmp/sanad-lint.$$
-rm -f /tmp/sanad-lint.$$
+cat build/lint/out
 check "every header compiles alone" $status
 
 # shellcheck disable=SC2086

@@ -12,7 +12,11 @@
 #include "media/image_resize.h"
 
 /* Pictures in flight between the threads: one decoder call's worth, twice. */
-enum { N_BUFFERS = 16, N_TAGS = 3, FPS_DEN = 1000 };
+enum {
+    N_BUFFERS = 16,
+    N_TAGS = 3,
+    FPS_DEN = 1000
+};
 
 /* What goes through the queue; end_block has no picture. */
 struct picture {
@@ -24,13 +28,13 @@ struct picture {
 struct render {
     struct session *session; /* owned */
     struct render_callbacks callbacks;
-    struct fmp4 *writer;     /* owned; encoder thread while it runs */
-    float *image;            /* owned */
+    struct fmp4 *writer; /* owned; encoder thread while it runs */
+    float *image;        /* owned */
     struct mp4_tag tags[N_TAGS];
-    char *prompt;            /* owned; tags */
-    char *comment;           /* owned; tags */
-    struct queue *filled;    /* to the encoder thread */
-    struct queue *empty;     /* back */
+    char *prompt;                        /* owned; tags */
+    char *comment;                       /* owned; tags */
+    struct queue *filled;                /* to the encoder thread */
+    struct queue *empty;                 /* back */
     struct picture *pictures[N_BUFFERS]; /* owned */
     size_t picture_bytes;
     pthread_t encoder;
@@ -87,9 +91,9 @@ static char *settings_json(const struct session_settings *set, const struct mode
     cJSON_AddStringToObject(o, "model", model->dir->defaults.id);
     cJSON_AddNumberToObject(o, "seed", (double)set->seed);
     cJSON_AddStringToObject(o, "sampler", sampler[set->sampler.kind]);
-    cJSON_AddNumberToObject(o, "steps", set->sampler.kind == SAMPLER_LONGLIVE
-                                            ? set->sampler.n_renoise
-                                            : set->sampler.steps);
+    cJSON_AddNumberToObject(o, "steps",
+                            set->sampler.kind == SAMPLER_LONGLIVE ? set->sampler.n_renoise
+                                                                  : set->sampler.steps);
     cJSON_AddNumberToObject(o, "guidance_scale", set->guidance_scale);
     cJSON_AddNumberToObject(o, "flow_shift", set->sampler.flow_shift);
     cJSON_AddNumberToObject(o, "motion_score", set->motion_score);
@@ -119,8 +123,7 @@ const struct mp4_tag *render_tags(const struct render *r, int *ret_n)
     return r->tags;
 }
 
-static int on_part(void *ctx, enum fmp4_part part, const uint8_t *data, size_t len,
-                   struct err *err)
+static int on_part(void *ctx, enum fmp4_part part, const uint8_t *data, size_t len, struct err *err)
 {
     struct render *r = ctx;
 
@@ -329,8 +332,7 @@ static void *encoder_main(void *ctx)
 
 /* ---- engine thread ---- */
 
-static int send_end_of_block(struct render *r, const struct geometry_block *block,
-                             struct err *err)
+static int send_end_of_block(struct render *r, const struct geometry_block *block, struct err *err)
 {
     struct picture *p = queue_pop(r->empty);
 

@@ -7,16 +7,20 @@
 #include "engine/session_internal.h"
 #include "tests/golden_runner/support.h"
 
-enum { MAX_PROMPTS = 8, MAX_CHUNKS = 16, MAX_LIST = 16 };
+enum {
+    MAX_PROMPTS = 8,
+    MAX_CHUNKS = 16,
+    MAX_LIST = 16
+};
 
 struct e2e_check {
     struct golden_bench *b;
-    struct tensor noise;                 /* [T, h, w, C] */
-    int chunks;                          /* of the causal form; 0 otherwise */
+    struct tensor noise; /* [T, h, w, C] */
+    int chunks;          /* of the causal form; 0 otherwise */
     int64_t starts[MAX_CHUNKS + 1];
-    float *frames;                       /* [F, 3, H, W] in [0, 1] */
+    float *frames; /* [F, 3, H, W] in [0, 1] */
     int64_t n_frames, width, height;
-    float *latents;                      /* [T, h, w, C] */
+    float *latents; /* [T, h, w, C] */
 };
 
 static int recorded_noise(void *ctx, int64_t first, int step, const struct tensor *y,
@@ -113,7 +117,7 @@ static int read_image(struct golden_bench *b, const float **ret, struct err *err
 
 /* Prompts by block: params.prompts and chunk_prompt, or params.prompt alone. */
 static void read_prompts(const struct golden_case *c, struct session_request *r,
-                        struct session_switch *switches)
+                         struct session_switch *switches)
 {
     const cJSON *prompts = cJSON_GetObjectItemCaseSensitive(c->params, "prompts");
     int64_t of[MAX_CHUNKS];

@@ -11,7 +11,9 @@
 #include "kernels/elementwise.h"
 #include "tests/golden_runner/support.h"
 
-enum { MAX_CHUNKS = 16 };
+enum {
+    MAX_CHUNKS = 16
+};
 
 static int sampler_by_name(const char *name, enum sampler_kind *ret)
 {
@@ -156,7 +158,8 @@ static int put_image(struct golden_bench *b, const struct clip_check *k, const s
 {
     struct vae *vae = NULL;
     const struct tensor first = tensor_slice(x, 0, 1);
-    int rc = vae_open(&vae, &b->c->model->vae, b->c->model->vae_weights, b->c->dev, VAE_ENCODER, err);
+    int rc =
+        vae_open(&vae, &b->c->model->vae, b->c->model->vae_weights, b->c->dev, VAE_ENCODER, err);
 
     if (rc == ERR_OK) {
         rc = vae_encode_image(vae, &k->image, &b->ws, &first, err);
@@ -238,9 +241,8 @@ static int compare_clip(struct golden_bench *b, const struct clip_check *k, stru
     const int steps = k->schedule.steps;
     const int rc = golden_compare_latents(b, "out.latents_per_step", k->per_step, steps, err);
 
-    return rc != ERR_OK
-               ? rc
-               : golden_compare_latents(b, "out.latents", &k->per_step[steps - 1], 1, err);
+    return rc != ERR_OK ? rc
+                        : golden_compare_latents(b, "out.latents", &k->per_step[steps - 1], 1, err);
 }
 
 int golden_sampler(struct golden_case *c, struct err *err)
@@ -288,8 +290,8 @@ struct long_check {
     int64_t prompts;
     int64_t window;
     bool recache;
-    int chunk; /* the one being made, for the noise */
-    struct tensor latents;              /* [T, h, w, C]: noise in, clean out */
+    int chunk;             /* the one being made, for the noise */
+    struct tensor latents; /* [T, h, w, C]: noise in, clean out */
     struct tensor embeds[MAX_CHUNKS];
     struct tensor noise[MAX_CHUNKS][RENOISE_MAX_STEPS];
 };
@@ -378,8 +380,8 @@ static int push_last(struct long_check *k, const struct transformer_text *text, 
     int rc = ERR_OK;
 
     if (k->recache && k->prompt_of[k->chunk] != k->prompt_of[i]) {
-        rc = denoiser_save_state(k->b->tf, &k->b->ws, last, text, i == 0 ? &h->own : history_read(h),
-                                 &h->own, k->starts[i], err);
+        rc = denoiser_save_state(k->b->tf, &k->b->ws, last, text,
+                                 i == 0 ? &h->own : history_read(h), &h->own, k->starts[i], err);
         if (rc == ERR_OK) {
             snprintf(key, sizeof(key), "out.recache%d", i);
             rc = compare_own(k, key, &h->own, err);

@@ -10,7 +10,10 @@
 #include "kernels/timestep.h"
 #include "tests/golden_runner/support.h"
 
-enum { MAX_ITEMS = 4, MAX_FRAMES = 64 };
+enum {
+    MAX_ITEMS = 4,
+    MAX_FRAMES = 64
+};
 
 /* ---- time embedding and caption ---- */
 
@@ -42,7 +45,8 @@ static int run_time_embed(struct golden_bench *b, void *ctx, struct err *err)
     if (rc == ERR_OK) {
         rc = golden_compare(b->c, "out.embedded_timestep", e.data, tensor_count(&e), err);
     }
-    return rc != ERR_OK ? rc : golden_compare(b->c, "out.temb6", temb.data, tensor_count(&temb), err);
+    return rc != ERR_OK ? rc
+                        : golden_compare(b->c, "out.temb6", temb.data, tensor_count(&temb), err);
 }
 
 int golden_time_embed(struct golden_case *c, struct err *err)
@@ -179,17 +183,16 @@ struct block_check {
     struct transformer_call call;
     struct transformer_item items[MAX_ITEMS];
     struct transformer_text text[MAX_ITEMS];
-    struct tensor in_x;                           /* [items * n, D] */
-    struct tensor in_temb;                        /* [items, 6D] */
-    struct tensor y[MAX_ITEMS];                   /* [keys, D] */
-    struct tensor x, a, branch, mod, zero;        /* in the workspace */
+    struct tensor in_x;                    /* [items * n, D] */
+    struct tensor in_temb;                 /* [items, 6D] */
+    struct tensor y[MAX_ITEMS];            /* [keys, D] */
+    struct tensor x, a, branch, mod, zero; /* in the workspace */
 };
 
 static int compare_rows(struct golden_bench *b, const char *name, const struct tensor *t,
                         struct err *err)
 {
-    return b->c->dev->dry_run ? ERR_OK
-                              : golden_compare(b->c, name, t->data, tensor_count(t), err);
+    return b->c->dev->dry_run ? ERR_OK : golden_compare(b->c, name, t->data, tensor_count(t), err);
 }
 
 static int block_prepare(struct golden_bench *b, struct block_check *k, struct err *err)
@@ -455,8 +458,7 @@ static int forward_times(struct forward_check *k, const struct golden_case *c, s
     const int64_t frames = k->x[0].dim[0];
     const bool per_frame = safetensors_find(c->data, "in.timestep_per_frame");
     struct tensor t;
-    const int rc =
-        golden_tensor(c, per_frame ? "in.timestep_per_frame" : "in.timestep", &t, err);
+    const int rc = golden_tensor(c, per_frame ? "in.timestep_per_frame" : "in.timestep", &t, err);
 
     for (int64_t i = 0; rc == ERR_OK && i < k->items * frames; i++) {
         k->times[i] = ((const float *)t.data)[per_frame ? i : i / frames];
@@ -496,7 +498,9 @@ int golden_forward(struct golden_case *c, struct err *err)
 
 /* ---- causal form ---- */
 
-enum { MAX_CHUNKS = 16 };
+enum {
+    MAX_CHUNKS = 16
+};
 
 struct causal_check {
     int n_bounds;
@@ -553,11 +557,8 @@ static int causal_pass(struct golden_bench *b, const struct causal_check *k, int
                        struct err *err)
 {
     struct tensor v;
-    const struct transformer_item one = {.x = item->x,
-                                         .v = &v,
-                                         .text = item->text,
-                                         .history = item->history,
-                                         .save = item->save};
+    const struct transformer_item one = {
+        .x = item->x, .v = &v, .text = item->text, .history = item->history, .save = item->save};
     float times[MAX_FRAMES];
     const struct transformer_call call = {
         .n_items = 1, .items = &one, .timesteps = times, .first_frame = k->bounds[chunk]};

@@ -15,7 +15,10 @@
 
 #include "base/str.h"
 
-enum { MAX_MODELS = 16, PATH_LEN = 1024 };
+enum {
+    MAX_MODELS = 16,
+    PATH_LEN = 1024
+};
 
 /*
  * rope: a whole transformer or text encoder runs. The reference has two published roundings of its

@@ -41,7 +41,15 @@ void test_skip(const char *why)
     longjmp(end_of_test, 2);
 }
 
-void test_expect_str(const char *file, int line, const char *what, const char *got, const char *want)
+void test_expect_int(const char *file, int line, const char *what, long long got, long long want)
+{
+    if (got != want) {
+        test_fail(file, line, "%s is %lld, expected %lld", what, got, want);
+    }
+}
+
+void test_expect_str(const char *file, int line, const char *what, const char *got,
+                     const char *want)
 {
     if (!got || strcmp(got, want) != 0) {
         test_fail(file, line, "%s is \"%s\", expected \"%s\"", what, got ? got : "(null)", want);
@@ -148,8 +156,11 @@ int main(int argc, char **argv)
             how = 1;
         }
         count[how]++;
-        printf("%s %s%s%s\n", how == 0 ? "ok  " : how == 1 ? "FAIL" : "skip", t->name,
-               how == 2 ? ": " : "", how == 2 ? skip_reason : "");
+        printf("%s %s%s%s\n",
+               how == 0   ? "ok  "
+               : how == 1 ? "FAIL"
+                          : "skip",
+               t->name, how == 2 ? ": " : "", how == 2 ? skip_reason : "");
     }
     printf("%d passed, %d failed, %d skipped\n", count[0], count[1], count[2]);
     if (count[1] > 0) {

@@ -41,21 +41,12 @@ __attribute__((noreturn)) void test_skip(const char *why);
     }                                                                                              \
     static void test_name(void)
 
-#define EXPECT(cond)                                                                               \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            test_fail(__FILE__, __LINE__, "expected %s", #cond);                                   \
-        }                                                                                          \
-    } while (0)
+/* One expression, so that it adds nothing to the nesting of a test. */
+#define EXPECT(cond) ((cond) ? (void)0 : test_fail(__FILE__, __LINE__, "expected %s", #cond))
 
 #define EXPECT_INT(got, want)                                                                      \
-    do {                                                                                           \
-        const long long got_ = (long long)(got);                                                   \
-        const long long want_ = (long long)(want);                                                 \
-        if (got_ != want_) {                                                                       \
-            test_fail(__FILE__, __LINE__, "%s is %lld, expected %lld", #got, got_, want_);         \
-        }                                                                                          \
-    } while (0)
+    test_expect_int(__FILE__, __LINE__, #got, (long long)(got), (long long)(want))
+void test_expect_int(const char *file, int line, const char *what, long long got, long long want);
 
 #define EXPECT_STR(got, want) test_expect_str(__FILE__, __LINE__, #got, (got), (want))
 void test_expect_str(const char *file, int line, const char *what, const char *got,
@@ -67,11 +58,7 @@ void test_expect_contains(const char *file, int line, const char *text, const ch
 
 /* The call returns ERR_OK; else its sentence is printed. Uses the local `err`. */
 #define EXPECT_OK(call)                                                                            \
-    do {                                                                                           \
-        if ((call) != ERR_OK) {                                                                    \
-            test_fail(__FILE__, __LINE__, "%s: %s", #call, err.msg);                               \
-        }                                                                                          \
-    } while (0)
+    ((call) == ERR_OK ? (void)0 : test_fail(__FILE__, __LINE__, "%s: %s", #call, err.msg))
 
 /* max|got - want| <= atol + rtol * max|want| over n floats; NaN never passes. */
 #define EXPECT_CLOSE(got, want, n, atol, rtol)                                                     \
