@@ -69,6 +69,7 @@ void model_defaults_init(struct model_defaults *d, enum model_family family,
         memcpy(d->id, "longsana-2b-480p", sizeof("longsana-2b-480p"));
         memcpy(d->renoise, renoise, sizeof(renoise));
         d->n_renoise = ARRAY_LEN(renoise);
+        d->bf16_timesteps = true; /* as released */
         d->sampler = SAMPLER_LONGLIVE;
         d->steps = d->n_renoise;
         d->flow_shift = 7;
@@ -84,7 +85,7 @@ static void check_known_keys(struct json_fields *f)
         "flow_shift",   "renoise_timesteps", "guidance_scale", "block_latent_frames",
         "fps",          "history_blocks",    "size",           "frames",
         "chi",          "lower_case",        "motion_score",   "max_prompt_tokens",
-        "size_buckets",
+        "size_buckets", "bf16_timesteps",
     };
 
     for (const cJSON *item = f->object->child; item; item = item->next) {
@@ -242,6 +243,7 @@ int model_parse_sanad(struct model_defaults *ret, const char *text, size_t len, 
     d.max_prompt_tokens = json_int_or(f, "max_prompt_tokens", 8, 1024, d.max_prompt_tokens);
     d.motion_score = (int)json_int_or(f, "motion_score", 0, 100, d.motion_score);
     d.size_buckets = json_bool_or(f, "size_buckets", d.size_buckets);
+    d.bf16_timesteps = json_bool_or(f, "bf16_timesteps", d.bf16_timesteps);
     if (f->rc == ERR_OK) {
         *ret = d;
     }

@@ -200,6 +200,34 @@ static int check_together(struct model_dir *dir, struct err *err)
     return ERR_OK;
 }
 
+/* The family's id says "2b"; a model of another size is called after its folder. */
+static void name_after_folder(struct model_dir *dir)
+{
+    const struct transformer_config *t = &dir->transformer;
+    size_t end = strlen(dir->path);
+    size_t start;
+    size_t n = 0;
+
+    if (t->heads * t->head_dim == 2240 && t->layers == 20) {
+        return;
+    }
+    while (end > 1 && dir->path[end - 1] == '/') {
+        end--;
+    }
+    start = end;
+    while (start > 0 && dir->path[start - 1] != '/') {
+        start--;
+    }
+    for (size_t i = start; i < end && n < MODEL_ID_MAX; i++) {
+        const char c = dir->path[i];
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || strchr("._-", c);
+
+        dir->defaults.id[n++] = plain ? c : '-';
+    }
+    dir->defaults.id[n] = '\0';
+}
+
 static int read_defaults(struct model_dir *dir, struct err *err)
 {
     char path[MAX_PATH];
@@ -207,6 +235,7 @@ static int read_defaults(struct model_dir *dir, struct err *err)
     int rc;
 
     model_defaults_init(&dir->defaults, dir->family, &dir->transformer, &dir->scheduler);
+    name_after_folder(dir);
     rc = make_path(path, dir, file_names[FILE_SANAD], err);
     if (rc != ERR_OK) {
         return rc;

@@ -149,7 +149,7 @@ static int check_header(const struct session *s, const struct snapshot_header *h
         return err_set(err, ERR_INVALID, "snapshot: made for another request or model");
     }
     if (h->kind == SNAPSHOT_DENOISING
-            ? s->causal || h->next != 0 || h->step < 0 || h->step > s->schedule.steps ||
+            ? s->causal || h->next != 0 || h->history_blocks != 0 || h->step < 0 || h->step > s->schedule.steps ||
                   h->order != order_after(&s->schedule, h->step)
             : h->next < 1 || h->next > s->set.blocks ||
                   h->history_blocks != (s->causal ? h->next - 1 : 0)) {

@@ -82,23 +82,22 @@ out:
     return rc;
 }
 
+/* NULL when out of memory. */
 static char *settings_json(const struct session_settings *set, const struct model *model)
 {
-    static const char *const sampler[] = {"dpm", "euler", "unipc", "longlive"};
+    const int steps =
+        set->sampler.kind == SAMPLER_LONGLIVE ? set->sampler.n_renoise : set->sampler.steps;
     cJSON *o = cJSON_CreateObject();
-    char *text;
+    const bool ok = cJSON_AddStringToObject(o, "model", model->dir->defaults.id) &&
+                    cJSON_AddNumberToObject(o, "seed", (double)set->seed) &&
+                    cJSON_AddStringToObject(o, "sampler", model_sampler_name(set->sampler.kind)) &&
+                    cJSON_AddNumberToObject(o, "steps", steps) &&
+                    cJSON_AddNumberToObject(o, "guidance_scale", set->guidance_scale) &&
+                    cJSON_AddNumberToObject(o, "flow_shift", set->sampler.flow_shift) &&
+                    cJSON_AddNumberToObject(o, "motion_score", set->motion_score) &&
+                    cJSON_AddStringToObject(o, "sanad", SANAD_VERSION);
+    char *text = ok ? cJSON_PrintUnformatted(o) : NULL;
 
-    cJSON_AddStringToObject(o, "model", model->dir->defaults.id);
-    cJSON_AddNumberToObject(o, "seed", (double)set->seed);
-    cJSON_AddStringToObject(o, "sampler", sampler[set->sampler.kind]);
-    cJSON_AddNumberToObject(o, "steps",
-                            set->sampler.kind == SAMPLER_LONGLIVE ? set->sampler.n_renoise
-                                                                  : set->sampler.steps);
-    cJSON_AddNumberToObject(o, "guidance_scale", set->guidance_scale);
-    cJSON_AddNumberToObject(o, "flow_shift", set->sampler.flow_shift);
-    cJSON_AddNumberToObject(o, "motion_score", set->motion_score);
-    cJSON_AddStringToObject(o, "sanad", SANAD_VERSION);
-    text = cJSON_PrintUnformatted(o);
     cJSON_Delete(o);
     return text;
 }

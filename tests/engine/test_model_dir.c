@@ -109,7 +109,7 @@ TEST(model_dir_opens_the_480p_directory)
     EXPECT(!dir->vae.wan.temporal_downsample[0] && dir->vae.wan.temporal_downsample[2]);
     EXPECT_INT(dir->scheduler.kind, SAMPLER_DPM);
     EXPECT_INT(dir->scheduler.num_train_timesteps, 1000);
-    EXPECT_STR(dir->defaults.id, "sana-video-2b-480p");
+    EXPECT_STR(dir->defaults.id, "tiny-480p");
     EXPECT_INT(dir->defaults.sampler, SAMPLER_DPM);
     EXPECT_INT(dir->defaults.steps, 50);
     EXPECT(dir->defaults.flow_shift == 8 && dir->defaults.guidance_scale == 6);
@@ -139,7 +139,7 @@ TEST(model_dir_opens_the_720p_directory)
     EXPECT(dir->vae.ltx2.encoder_causal && !dir->vae.ltx2.decoder_causal);
     EXPECT(!dir->vae.ltx2.encoder_reflect && dir->vae.ltx2.decoder_reflect);
     EXPECT_INT(dir->scheduler.kind, SAMPLER_UNIPC);
-    EXPECT_STR(dir->defaults.id, "sana-video-2b-720p");
+    EXPECT_STR(dir->defaults.id, "tiny-720p");
     EXPECT_INT(dir->defaults.width, 1280);
     EXPECT_INT(dir->defaults.height, 704);
     EXPECT_INT(dir->defaults.sampler, SAMPLER_UNIPC);
@@ -156,7 +156,8 @@ TEST(model_dir_opens_the_longsana_directory)
     EXPECT(dir->transformer.causal);
     EXPECT_INT(dir->scheduler.kind, SAMPLER_EULER);
     EXPECT(dir->scheduler.flow_shift == 8);
-    EXPECT_STR(dir->defaults.id, "longsana-2b-480p");
+    EXPECT_STR(dir->defaults.id, "tiny-long");
+    EXPECT(dir->defaults.bf16_timesteps);
     EXPECT_INT(dir->defaults.sampler, SAMPLER_LONGLIVE);
     EXPECT_INT(dir->defaults.steps, 4);
     EXPECT_INT(dir->defaults.n_renoise, 4);
@@ -430,7 +431,6 @@ TEST(model_dir_sanad_json_overrides_every_default)
     EXPECT_OK(parse_sanad(w480, "{\"sampler\":\"euler\",\"steps\":7}", &d, &err));
     EXPECT_INT(d.sampler, SAMPLER_EULER);
     EXPECT_INT(d.steps, 7);
-    EXPECT_STR(d.id, "sana-video-2b-480p");
     EXPECT_OK(parse_sanad(w480, "{}", &d, &err));
     EXPECT_OK(parse_sanad(wlong, "{\"sampler\":\"unipc\",\"steps\":9}", &d, &err));
     EXPECT_INT(d.steps, 9);
