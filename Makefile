@@ -41,10 +41,10 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lunistring
 
 WARN    := -Wall -Wextra -Wshadow -Wformat=2 -Wvla -Wundef
-WARN_C  := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 ifdef CI
 WARN    += -Werror
 endif
+WARN_C  := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 
 OPT_release := -O3 -g -fno-math-errno -fno-trapping-math
 OPT_debug   := -O1 -g -DSANAD_POISON

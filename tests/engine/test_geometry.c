@@ -29,7 +29,8 @@ static const struct bin bins_720[] = {
     {1.67, 1248, 736}, {1.75, 1280, 704}, {2.0, 1344, 672},
 };
 
-static void expect_bucket(int64_t sample_size, int64_t width, int64_t height, const struct bin *want)
+static void expect_bucket(int64_t sample_size, int64_t width, int64_t height,
+                          const struct bin *want)
 {
     int64_t w = 0;
     int64_t h = 0;
@@ -106,8 +107,7 @@ TEST(geometry_size_finds_what_is_generated)
         struct geometry_size s;
         struct err err;
 
-        EXPECT_OK(
-            geometry_size(&s, c->transformer, c->vae, c->width, c->height, c->exact, &err));
+        EXPECT_OK(geometry_size(&s, c->transformer, c->vae, c->width, c->height, c->exact, &err));
         EXPECT_INT(s.width, c->width);
         EXPECT_INT(s.height, c->height);
         EXPECT_INT(s.gen_width, c->gen_width);
@@ -161,9 +161,9 @@ TEST(geometry_size_names_what_is_wrong)
         struct geometry_size s = {.width = -7};
         struct err err = {0};
 
-        EXPECT_INT(geometry_size(&s, &wan_transformer, &wan_vae, bad[i].width, bad[i].height, true,
-                                 &err),
-                   ERR_INVALID);
+        EXPECT_INT(
+            geometry_size(&s, &wan_transformer, &wan_vae, bad[i].width, bad[i].height, true, &err),
+            ERR_INVALID);
         EXPECT_CONTAINS(err.msg, "size: ");
         EXPECT_CONTAINS(err.msg, bad[i].part);
         EXPECT_INT(s.width, -7);
@@ -179,8 +179,8 @@ TEST(geometry_size_takes_its_limits)
         struct geometry_size s;
         struct err err;
 
-        EXPECT_OK(geometry_size(&s, &wan_transformer, &wan_vae, good[i][0], good[i][1], true,
-                                &err));
+        EXPECT_OK(
+            geometry_size(&s, &wan_transformer, &wan_vae, good[i][0], good[i][1], true, &err));
     }
 }
 

@@ -322,8 +322,8 @@ static void check_constant_velocity(const struct sampler_schedule *s)
     test_fill(x0, COUNT, 1);
     test_fill(noise, COUNT, 2);
     for (int i = 0; i < COUNT; i++) {
-        ((float *)b.x.data)[i] = (float)((1 - s->sigma[0]) * (double)x0[i] +
-                                         s->sigma[0] * (double)noise[i]);
+        ((float *)b.x.data)[i] =
+            (float)((1 - s->sigma[0]) * (double)x0[i] + s->sigma[0] * (double)noise[i]);
     }
     while (!sampler_finished(&b.sampler)) {
         for (int i = 0; i < COUNT; i++) {
@@ -490,8 +490,7 @@ TEST(sampler_follows_the_formulas_in_a_bent_field)
             }
             while (!sampler_finished(&b.sampler)) {
                 for (int i = 0; i < COUNT; i++) {
-                    ((float *)b.v.data)[i] =
-                        (float)field((double)x[i], s.sigma[b.sampler.step]);
+                    ((float *)b.v.data)[i] = (float)field((double)x[i], s.sigma[b.sampler.step]);
                 }
                 step(&b);
             }

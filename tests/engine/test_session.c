@@ -685,8 +685,7 @@ TEST(session_delivers_the_size_that_was_asked)
         int64_t width, height;
         bool exact;
         int64_t gen_width, gen_height;
-    } cases[] = {
-        {50, 38, true, 64, 48}, {34, 60, true, 48, 64}, {90, 52, false, 832, 480}};
+    } cases[] = {{50, 38, true, 64, 48}, {34, 60, true, 48, 64}, {90, 52, false, 832, 480}};
     struct video_bed b;
 
     video_bed_open(&b, "tiny-480p", 2);

@@ -8,147 +8,8 @@
 
 #include "engine/session_internal.h"
 #include "tests/support/alloc_fail.h"
+#include "tests/support/originals.h"
 #include "tests/support/test.h"
-#include "tests/support/videos.h"
-
-enum {
-    MAX_SAVES = 16,
-    SNAPSHOT_MAX = 64 << 20
-};
-
-/* A video made in one go, and all that could be kept of it on the way. */
-struct original {
-    struct video_bed *bed; /* borrowed */
-    struct session_request request;
-    struct video video;
-    float *latents; /* owned; of all latent frames */
-    int64_t blocks;
-    struct str saved[MAX_SAVES]; /* after each block */
-    int steps;
-    struct str stepped[MAX_SAVES]; /* after each solver step of a clip */
-};
-
-static void save(struct session *s, struct str *to)
-{
-    struct err err;
-
-    str_init(to, SNAPSHOT_MAX);
-    EXPECT_OK(session_save(s, to, &err));
-}
-
-static void save_step(struct video *v, const struct session_progress *p)
-{
-    struct original *o = v->ctx;
-
-    if (p->phase == SESSION_DENOISE) {
-        EXPECT(o->steps < MAX_SAVES);
-        save(v->session, &o->stepped[o->steps++]);
-    }
-}
-
-static int64_t latent_frames(const struct original *o)
-{
-    const struct geometry_block last = session_block(o->video.session, o->blocks - 1);
-
-    return last.first + last.count;
-}
-
-static void original_make(struct original *o, struct video_bed *b,
-                          const struct session_request *request)
-{
-    struct err err;
-
-    *o = (struct original){.bed = b, .request = *request};
-    video_open(&o->video, b, request);
-    o->blocks = session_settings(o->video.session)->blocks;
-    EXPECT(o->blocks <= MAX_SAVES);
-    o->latents = test_alloc(
-        (size_t)(latent_frames(o) * session_latent_frame_size(o->video.session)) * sizeof(float));
-    o->video.ctx = o;
-    o->video.on_progress = b->model->dir->family == FAMILY_LONGSANA ? NULL : save_step;
-    for (int64_t k = 0; k < o->blocks; k++) {
-        const struct geometry_block block = video_block(&o->video);
-
-        EXPECT_OK(session_latents(
-            o->video.session,
-            o->latents + block.first * session_latent_frame_size(o->video.session), &err));
-        save(o->video.session, &o->saved[k]);
-    }
-}
-
-static void original_done(struct original *o)
-{
-    for (int i = 0; i < MAX_SAVES; i++) {
-        str_done(&o->saved[i]);
-        str_done(&o->stepped[i]);
-    }
-    free(o->latents);
-    video_close(&o->video);
-}
-
-/* v, put back behind `done` blocks, makes the rest: the same pictures, and the same state again. */
-static void expect_the_rest(const struct original *o, struct video *v, int64_t done)
-{
-    const int64_t start = video_block_start(v, done);
-    struct str again;
-
-    EXPECT_INT(session_blocks_done(v->session), done);
-    if (done > 0) {
-        save(v->session, &again);
-        EXPECT_INT(again.len, o->saved[done - 1].len);
-        EXPECT(memcmp(again.data, o->saved[done - 1].data, again.len) == 0);
-        str_done(&again);
-    }
-    v->next = start;
-    video_run(v);
-    EXPECT(video_same(v, &o->video, start, video_frames(v)));
-    EXPECT(start == video_frames(v) || fabs(v->fraction - 1.0) < 1e-9);
-}
-
-static void check_replay(const struct original *o, int64_t done)
-{
-    struct video v;
-    struct err err;
-
-    video_open(&v, o->bed, &o->request);
-    EXPECT_OK(session_replay(v.session, o->latents, done, &err));
-    expect_the_rest(o, &v, done);
-    video_close(&v);
-}
-
-/* `given` latent frames before the last block come with the snapshot. */
-static void check_restore(const struct original *o, int64_t done, int64_t given)
-{
-    const struct geometry_block last = session_block(o->video.session, done - 1);
-    const int64_t frame = session_latent_frame_size(o->video.session);
-    const struct str *s = &o->saved[done - 1];
-    struct video v;
-    struct err err;
-
-    video_open(&v, o->bed, &o->request);
-    EXPECT_OK(session_restore(v.session, s->data, s->len, o->latents + (last.first - given) * frame,
-                              given, &err));
-    expect_the_rest(o, &v, done);
-    video_close(&v);
-}
-
-/* Behind each block, both ways; with all latents there are, and with those that session.h asks for. */
-static void check_all_blocks(const struct original *o)
-{
-    const int64_t memory = session_memory_frames(o->video.session);
-
-    for (int64_t done = 1; done <= o->blocks; done++) {
-        const int64_t before = session_block(o->video.session, done - 1).first;
-
-        check_replay(o, done);
-        check_restore(o, done, before < memory ? before : memory);
-        if (before > memory) {
-            check_restore(o, done, before);
-        }
-    }
-}
-
-/* ---- block-causal ---- */
 
 /* Two denoising steps, blocks of so many latent frames. */
 static void small_blocks(struct video_bed *b, struct session_request *r, int64_t per_block,
@@ -167,12 +28,15 @@ static void check_causal(struct video_bed *b, const struct session_request *r, i
 
     original_make(&o, b, r);
     EXPECT_INT(o.blocks, blocks);
-    check_all_blocks(&o);
+    for (int64_t done = 1; done <= blocks; done++) {
+        original_check_replay(&o, done);
+        original_check_restore(&o, done, session_block(o.video.session, done - 1).first);
+    }
     original_done(&o);
     video_bed_close(b);
 }
 
-TEST(checkpoint_causal_video_continues_behind_each_block)
+TEST(session_checkpoint_causal_video_continues_behind_each_block)
 {
     struct session_request r;
     struct video_bed b;
@@ -181,7 +45,7 @@ TEST(checkpoint_causal_video_continues_behind_each_block)
     check_causal(&b, &r, 3);
 }
 
-TEST(checkpoint_causal_video_continues_across_prompts)
+TEST(session_checkpoint_causal_video_continues_across_prompts)
 {
     static const struct session_switch switches[] = {{1, "a storm at sea"}, {3, "a quiet desert"}};
     struct session_request r;
@@ -197,7 +61,7 @@ TEST(checkpoint_causal_video_continues_across_prompts)
     }
 }
 
-TEST(checkpoint_causal_video_continues_with_guidance)
+TEST(session_checkpoint_causal_video_continues_with_guidance)
 {
     struct session_request r;
     struct video_bed b;
@@ -207,7 +71,7 @@ TEST(checkpoint_causal_video_continues_with_guidance)
     check_causal(&b, &r, 4);
 }
 
-TEST(checkpoint_causal_video_continues_with_a_window)
+TEST(session_checkpoint_causal_video_continues_with_a_window)
 {
     static const struct session_switch change = {2, "a storm at sea"};
     struct session_request r;
@@ -220,7 +84,7 @@ TEST(checkpoint_causal_video_continues_with_a_window)
     check_causal(&b, &r, 5);
 }
 
-TEST(checkpoint_causal_video_continues_behind_an_image)
+TEST(session_checkpoint_causal_video_continues_behind_an_image)
 {
     float *image = test_alloc((size_t)32 * 32 * 3 * sizeof(float));
     struct session_request r;
@@ -233,55 +97,7 @@ TEST(checkpoint_causal_video_continues_behind_an_image)
     free(image);
 }
 
-static void check_long(int64_t per_block, int64_t frames, int64_t done, bool replay)
-{
-    struct session_request r;
-    struct original o;
-    struct video_bed b;
-    int64_t before;
-    int64_t memory;
-
-    video_bed_open(&b, "tiny-long", 2);
-    b.model->dir->defaults.block_latent_frames = per_block;
-    b.model->dir->defaults.n_renoise = 1;
-    r = video_request(&b, frames);
-    original_make(&o, &b, &r);
-    memory = session_memory_frames(o.video.session);
-    before = session_block(o.video.session, done - 1).first;
-    EXPECT_INT(memory, 38);
-    EXPECT(before + session_block(o.video.session, done - 1).count > memory);
-    EXPECT(done < o.blocks);
-    if (replay) {
-        check_replay(&o, done);
-    } else {
-        check_restore(&o, done, before < memory ? before : memory);
-    }
-    original_done(&o);
-    video_bed_close(&b);
-}
-
-/* Behind more latent frames than the decoder remembers its caches come from a steady restart. */
-TEST(checkpoint_long_video_continues_in_steady_state)
-{
-    /* 39 done of 44: of the 36 before the last block all but one; and of 43, each by both ways. */
-    check_long(3, 173, 12, true);
-    check_long(3, 173, 12, false);
-    /* 39 done of 78: the last block alone is more than enough. */
-    check_long(39, 309, 1, false);
-}
-
 /* ---- bidirectional ---- */
-
-static void check_step(const struct original *o, int step)
-{
-    struct video v;
-    struct err err;
-
-    video_open(&v, o->bed, &o->request);
-    EXPECT_OK(session_restore(v.session, o->stepped[step].data, o->stepped[step].len, NULL, 0, &err));
-    expect_the_rest(o, &v, 0);
-    video_close(&v);
-}
 
 static void check_clip(const char *model, enum sampler_kind sampler, const float *image,
                        double guidance)
@@ -304,17 +120,17 @@ static void check_clip(const char *model, enum sampler_kind sampler, const float
     r.guidance_scale = guidance;
     original_make(&o, &b, &r);
     EXPECT_INT(o.steps, STEPS);
-    for (int i = 0; i < STEPS; i++) {
-        check_step(&o, i);
+    for (int done = 1; done <= STEPS; done++) {
+        original_check_step(&o, done);
     }
     for (int64_t done = 1; done <= o.blocks; done++) {
-        check_restore(&o, done, 0);
+        original_check_restore(&o, done, 0);
     }
     original_done(&o);
     video_bed_close(&b);
 }
 
-TEST(checkpoint_clip_continues_between_solver_steps)
+TEST(session_checkpoint_clip_continues_between_solver_steps)
 {
     static const enum sampler_kind samplers[] = {SAMPLER_DPM, SAMPLER_UNIPC, SAMPLER_EULER};
 
@@ -324,7 +140,7 @@ TEST(checkpoint_clip_continues_between_solver_steps)
     }
 }
 
-TEST(checkpoint_clip_continues_behind_an_image)
+TEST(session_checkpoint_clip_continues_behind_an_image)
 {
     float *image = test_alloc((size_t)64 * 64 * 3 * sizeof(float));
 
@@ -332,24 +148,6 @@ TEST(checkpoint_clip_continues_behind_an_image)
     check_clip("tiny-480p", SAMPLER_DPM, image, 1); /* becomes Euler */
     check_clip("tiny-720p", SAMPLER_UNIPC, image, 1);
     free(image);
-}
-
-/* More latent frames than the decoder remembers, all in the snapshot. */
-TEST(checkpoint_long_clip_continues_between_blocks)
-{
-    struct session_request r;
-    struct original o;
-    struct video_bed b;
-
-    video_bed_open(&b, "tiny-480p", 2);
-    b.model->dir->defaults.block_latent_frames = 4;
-    r = video_request(&b, 177); /* 45 latent frames: 5, then fours */
-    r.steps = 1;
-    original_make(&o, &b, &r);
-    EXPECT_INT(o.blocks, 11);
-    check_restore(&o, 10, 0);
-    original_done(&o);
-    video_bed_close(&b);
 }
 
 /* A step's progress is not lost. */
@@ -362,7 +160,7 @@ static void remember_first(struct video *v, const struct session_progress *p)
     }
 }
 
-TEST(checkpoint_progress_goes_on_where_it_was)
+TEST(session_checkpoint_progress_goes_on_where_it_was)
 {
     struct session_request r;
     struct original o;
@@ -401,7 +199,7 @@ static void expect_busy(struct video *v, const struct session_progress *p)
     EXPECT_INT(out.len, 0);
 }
 
-TEST(checkpoint_is_refused_within_a_block)
+TEST(session_checkpoint_is_refused_within_a_block)
 {
     static const char *const models[] = {"tiny-480p", "tiny-720p", "tiny-long"};
 
@@ -430,7 +228,7 @@ TEST(checkpoint_is_refused_within_a_block)
     }
 }
 
-TEST(checkpoint_is_refused_after_a_failure)
+TEST(session_checkpoint_is_refused_after_a_failure)
 {
     struct session_request r;
     struct geometry_block block;
@@ -450,7 +248,7 @@ TEST(checkpoint_is_refused_after_a_failure)
     video_bed_close(&b);
 }
 
-TEST(checkpoint_needs_a_session_that_has_not_begun)
+TEST(session_checkpoint_needs_a_session_that_has_not_begun)
 {
     struct session_request r;
     struct original o;
@@ -466,7 +264,7 @@ TEST(checkpoint_needs_a_session_that_has_not_begun)
     video_bed_close(&b);
 }
 
-TEST(checkpoint_replay_is_for_finished_blocks_of_a_causal_video)
+TEST(session_checkpoint_replay_is_for_finished_blocks_of_a_causal_video)
 {
     static const float latents[1];
     static const int64_t bad[] = {0, -1, 5, INT64_MAX};
@@ -492,7 +290,7 @@ TEST(checkpoint_replay_is_for_finished_blocks_of_a_causal_video)
     video_bed_close(&b);
 }
 
-TEST(checkpoint_restore_wants_the_latents_that_are_needed)
+TEST(session_checkpoint_restore_wants_the_latents_that_are_needed)
 {
     struct session_request r;
     struct original o;
@@ -508,8 +306,9 @@ TEST(checkpoint_restore_wants_the_latents_that_are_needed)
             continue;
         }
         video_open(&v, &b, &r);
-        EXPECT_INT(session_restore(v.session, o.saved[2].data, o.saved[2].len, o.latents, given, &err),
-                   ERR_INVALID);
+        EXPECT_INT(
+            session_restore(v.session, o.saved[2].data, o.saved[2].len, o.latents, given, &err),
+            ERR_INVALID);
         EXPECT_CONTAINS(err.msg, "2 are needed");
         video_close(&v);
     }
@@ -562,7 +361,8 @@ static void expect_unread(struct video *v, const char *data, size_t len)
     EXPECT_CONTAINS(err.msg, "snapshot: ");
 }
 
-static void check_damage(struct video_bed *b, const struct session_request *r, const struct str *good)
+static void check_damage(struct video_bed *b, const struct session_request *r,
+                         const struct str *good)
 {
     struct str s;
     struct video v;
@@ -587,7 +387,7 @@ static void check_damage(struct video_bed *b, const struct session_request *r, c
     video_close(&v);
 }
 
-TEST(checkpoint_damage_is_seen)
+TEST(session_checkpoint_damage_is_seen)
 {
     static const char *const models[] = {"tiny-long", "tiny-720p"};
 
@@ -635,15 +435,25 @@ static void check_forgeries(const struct original *o, const struct str *good,
     }
 }
 
-TEST(checkpoint_forged_numbers_are_refused)
+TEST(session_checkpoint_forged_numbers_are_refused)
 {
     static const struct forgery causal[] = {
-        {AT_KIND, 4, 0},    {AT_KIND, 4, 1},           {AT_KIND, 4, 3},
-        {AT_NEXT, 8, 0},    {AT_NEXT, 8, -1},          {AT_NEXT, 8, 1},
-        {AT_NEXT, 8, 3},    {AT_NEXT, 8, 5},           {AT_NEXT, 8, INT64_MAX},
+        {AT_KIND, 4, 0},
+        {AT_KIND, 4, 1},
+        {AT_KIND, 4, 3},
+        {AT_NEXT, 8, 0},
+        {AT_NEXT, 8, -1},
+        {AT_NEXT, 8, 1},
+        {AT_NEXT, 8, 3},
+        {AT_NEXT, 8, 5},
+        {AT_NEXT, 8, INT64_MAX},
         {AT_NEXT, 8, INT64_MIN},
-        {AT_HISTORY, 8, 0}, {AT_HISTORY, 8, 2},        {AT_HISTORY, 8, INT64_MAX},
-        {AT_PAYLOAD, 8, 0}, {AT_PAYLOAD, 8, INT64_MAX}, {AT_PAYLOAD, 8, -1},
+        {AT_HISTORY, 8, 0},
+        {AT_HISTORY, 8, 2},
+        {AT_HISTORY, 8, INT64_MAX},
+        {AT_PAYLOAD, 8, 0},
+        {AT_PAYLOAD, 8, INT64_MAX},
+        {AT_PAYLOAD, 8, -1},
     };
     static const struct forgery clip[] = {
         {AT_KIND, 4, 2},  {AT_NEXT, 8, 1},          {AT_HISTORY, 8, 1}, {AT_STEP, 4, -1},
@@ -660,7 +470,8 @@ TEST(checkpoint_forged_numbers_are_refused)
     original_done(&o);
     video_bed_close(&b);
 
-    video_bed_open(&b, "tiny-720p", 1); /* UniPC: an order too high would look before the first step */
+    video_bed_open(&b, "tiny-720p",
+                   1); /* UniPC: an order too high would look before the first step */
     r = video_request(&b, 9);
     r.steps = 4;
     original_make(&o, &b, &r);
@@ -669,7 +480,7 @@ TEST(checkpoint_forged_numbers_are_refused)
     video_bed_close(&b);
 }
 
-TEST(checkpoint_of_numbers_that_are_none_ends_in_an_error)
+TEST(session_checkpoint_of_numbers_that_are_none_ends_in_an_error)
 {
     static const uint32_t none[] = {0x7fc00000, 0x7f800000, 0xff800000};
     struct session_request r;
@@ -713,11 +524,10 @@ static void expect_stranger(struct video_bed *b, const struct session_request *r
 }
 
 /* Whatever pictures depend on, but for the weights. */
-TEST(checkpoint_of_another_request_is_refused)
+TEST(session_checkpoint_of_another_request_is_refused)
 {
     static const struct session_switch change = {1, "a storm at sea"};
     static const struct session_switch later = {2, "a storm at sea"};
-    float *image = test_alloc((size_t)32 * 32 * 3 * sizeof(float));
     struct model_defaults *d;
     struct model_defaults keep;
     struct session_request r;
@@ -725,7 +535,6 @@ TEST(checkpoint_of_another_request_is_refused)
     struct original o;
     struct video_bed b;
 
-    test_fill(image, (int64_t)32 * 32 * 3, 4);
     small_blocks(&b, &r, 1, 13);
     r.switches = &change;
     r.n_switches = 1;
@@ -740,15 +549,15 @@ TEST(checkpoint_of_another_request_is_refused)
     other[4].guidance_scale = 2;
     other[5].n_switches = 0;
     other[6].switches = &later;
-    other[7].image = image;
-    other[8].keep_old_cache = true;
+    other[7].keep_old_cache = true;
+    other[8].nvlabs_recache = true;
     other[9].flow_shift = 8;
     for (size_t i = 0; i < ARRAY_LEN(other); i++) {
         expect_stranger(&b, &other[i], &o.saved[1]);
     }
     d = &b.model->dir->defaults;
     keep = *d;
-    d->block_latent_frames = 3;
+    d->block_latent_frames = 2;
     expect_stranger(&b, &r, &o.saved[1]);
     *d = keep;
     d->history_blocks = 1;
@@ -762,10 +571,30 @@ TEST(checkpoint_of_another_request_is_refused)
     *d = keep;
     original_done(&o);
     video_bed_close(&b);
+}
+
+TEST(session_checkpoint_of_another_image_is_refused)
+{
+    float *image = test_alloc((size_t)32 * 32 * 3 * sizeof(float));
+    struct session_request plain;
+    struct session_request r;
+    struct original o;
+    struct video_bed b;
+
+    small_blocks(&b, &plain, 2, 13);
+    r = plain;
+    r.image = image;
+    test_fill(image, (int64_t)32 * 32 * 3, 4);
+    original_make(&o, &b, &r);
+    expect_stranger(&b, &plain, &o.saved[0]);
+    image[1000] += 0.01F;
+    expect_stranger(&b, &r, &o.saved[0]);
+    original_done(&o);
+    video_bed_close(&b);
     free(image);
 }
 
-TEST(checkpoint_of_another_model_is_refused)
+TEST(session_checkpoint_of_another_model_is_refused)
 {
     static const char *const models[] = {"tiny-480p", "tiny-720p"};
 
@@ -789,7 +618,7 @@ TEST(checkpoint_of_another_model_is_refused)
 
 /* ---- memory ---- */
 
-TEST(checkpoint_survives_each_failing_allocation)
+TEST(session_checkpoint_survives_each_failing_allocation)
 {
     struct session_request r;
     struct original o;
@@ -820,9 +649,9 @@ TEST(checkpoint_survives_each_failing_allocation)
 
         video_open(&v, &b, &r);
         alloc_fail_at(n);
-        rc = n % 2 == 0 ? session_replay(v.session, o.latents, 2, &err)
-                        : session_restore(v.session, o.saved[1].data, o.saved[1].len, o.latents, 1,
-                                          &err);
+        rc = n % 2 == 0
+                 ? session_replay(v.session, o.latents, 2, &err)
+                 : session_restore(v.session, o.saved[1].data, o.saved[1].len, o.latents, 1, &err);
         if (alloc_fail_stop()) {
             EXPECT(rc == ERR_NO_MEMORY || rc == ERR_NO_VRAM);
         } else {
@@ -838,7 +667,7 @@ TEST(checkpoint_survives_each_failing_allocation)
     video_bed_close(&b);
 }
 
-TEST(checkpoint_respects_the_strings_limit)
+TEST(session_checkpoint_respects_the_strings_limit)
 {
     struct session_request r;
     struct original o;

@@ -152,11 +152,12 @@ TEST(session_numeric_names_the_text_encoder)
 
 TEST(session_numeric_names_the_transformer_and_the_step)
 {
-    static const char *const parts[] = {"transformer_blocks.1.", "caption_", "patch_embedding.",
-                                        "proj_out.", "scale_shift_table", "time_embed.", NULL};
+    static const char *const parts[] = {
+        "transformer_blocks.1.", "caption_", "patch_embedding.", "proj_out.", "scale_shift_table",
+        "time_embed.",           NULL};
 
-    check_file(copy_of("tiny-480p", "transformer"), "transformer/diffusion_pytorch_model.safetensors",
-               parts, 0, NULL,
+    check_file(copy_of("tiny-480p", "transformer"),
+               "transformer/diffusion_pytorch_model.safetensors", parts, 0, NULL,
                "the transformer in block 1, step 1 of 1 produced NaN or infinity");
 }
 

@@ -37,8 +37,8 @@ static void bed_open(struct bed *b, const char *model, int threads)
     *b = (struct bed){0};
     EXPECT_OK(device_open_cpu(&b->dev, threads, &err));
     EXPECT_OK(model_dir_open(&b->dir, files_path("tests/golden", model), &err));
-    EXPECT_OK(transformer_open(&b->tf, &b->dir->transformer, b->dir->transformer_weights, &b->dev,
-                               &err));
+    EXPECT_OK(
+        transformer_open(&b->tf, &b->dir->transformer, b->dir->transformer_weights, &b->dev, &err));
     b->channels = b->dir->transformer.in_channels;
     b->tokens = H * W / (b->dir->transformer.patch_size * b->dir->transformer.patch_size);
 }
@@ -108,12 +108,12 @@ static void expect_near_sums(const struct sums *got, const struct sums *want)
 
 /* One call of transformer_forward, from host to host. */
 struct item {
-    const float *x;             /* [t, H, W, C] */
-    uint64_t text;              /* seed of the text; its rows: TEXT or TEXT2 */
+    const float *x; /* [t, H, W, C] */
+    uint64_t text;  /* seed of the text; its rows: TEXT or TEXT2 */
     int64_t text_rows;
     const struct sums *history; /* NULL: none */
     bool no_v;
-    bool in_place;              /* v is x */
+    bool in_place; /* v is x */
     bool save;
     float timestep[MAX_T];
     float *v;          /* out, owned by the test */
@@ -145,8 +145,8 @@ static void encode_text(struct forward *f, const struct item *item, struct works
     struct tensor embeds;
     struct err err;
 
-    EXPECT_OK(WORKSPACE_F32(ws, &embeds, &err, item->text_rows,
-                            f->b->dir->transformer.caption_channels));
+    EXPECT_OK(
+        WORKSPACE_F32(ws, &embeds, &err, item->text_rows, f->b->dir->transformer.caption_channels));
     if (!f->b->dev.dry_run) {
         test_fill(embeds.data, tensor_count(&embeds), item->text);
     }
@@ -349,8 +349,8 @@ TEST(transformer_first_layers_sums_add_up_over_blocks)
     run(&part[0]);
     run(&part[1]);
     for (int p = 0; p < 2; p++) {
-        const int64_t n = (int64_t)(whole.item[0].saved.bytes[p] / sizeof(float)) /
-                          b.dir->transformer.layers;
+        const int64_t n =
+            (int64_t)(whole.item[0].saved.bytes[p] / sizeof(float)) / b.dir->transformer.layers;
         const float *first = part[0].item[0].saved.part[p];
         float *sum = part[1].item[0].saved.part[p];
 

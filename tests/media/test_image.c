@@ -690,6 +690,28 @@ TEST(image_refuses_every_prefix)
     }
 }
 
+/* The container is whole, what is in it is not. (A VP8 decoder runs on into zeros for a while.) */
+TEST(image_refuses_compressed_data_that_end_early)
+{
+    for (size_t cut = 5; cut < 60; cut += 5) {
+        struct str jpeg;
+
+        str_init(&jpeg, 1 << 20);
+        add(&jpeg, sample_jpeg, sizeof(sample_jpeg) - 2 - cut);
+        add(&jpeg, "\xff\xd9", 2);
+        expect_refused(jpeg.data, jpeg.len, ERR_FORMAT, "damaged");
+        str_done(&jpeg);
+    }
+    for (size_t half = 10; half < 60; half += 2) {
+        uint8_t webp[sizeof(sample_webp)];
+
+        memcpy(webp, sample_webp, sizeof(webp));
+        webp[4] = (uint8_t)(12 + half);
+        webp[16] = (uint8_t)half;
+        expect_refused(webp, 20 + half, ERR_FORMAT, "damaged");
+    }
+}
+
 /* Each byte as 0, 255 and with one bit changed: an image or an error, nothing else; and what is read
  * does not depend on what was in memory before. */
 TEST(image_survives_every_changed_byte)

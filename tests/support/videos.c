@@ -140,7 +140,8 @@ bool video_same(const struct video *a, const struct video *b, int64_t first, int
     const size_t at = (size_t)first * a->picture_bytes;
 
     return a->picture_bytes == b->picture_bytes &&
-           memcmp(a->pictures + at, b->pictures + at, (size_t)(end - first) * a->picture_bytes) == 0;
+           memcmp(a->pictures + at, b->pictures + at, (size_t)(end - first) * a->picture_bytes) ==
+               0;
 }
 
 int64_t video_block_start(const struct video *v, int64_t index)

@@ -22,21 +22,23 @@ void video_bed_close(struct video_bed *b);
  * unless the model has a list of its own. */
 struct session_request video_request(const struct video_bed *b, int64_t frames);
 
-enum { VIDEO_MAX_FRAMES = 1024 };
+enum {
+    VIDEO_MAX_FRAMES = 1024
+};
 
 /* One session and what came out of it. May not be moved or copied. */
 struct video {
     struct session *session; /* owned */
     size_t picture_bytes;
-    uint8_t *pictures;  /* owned; picture i at i * picture_bytes, zeros where none came */
-    int64_t next;       /* index that the next picture must have */
-    int64_t delivered;  /* pictures that came */
-    double fraction;    /* last that was reported */
-    bool out_of_order;  /* a picture had another index than expected */
-    bool fell;          /* a fraction was less than one before, or outside [0, 1] */
-    int64_t reports;    /* calls of on_progress */
+    uint8_t *pictures; /* owned; picture i at i * picture_bytes, zeros where none came */
+    int64_t next;      /* index that the next picture must have */
+    int64_t delivered; /* pictures that came */
+    double fraction;   /* last that was reported */
+    bool out_of_order; /* a picture had another index than expected */
+    bool fell;         /* a fraction was less than one before, or outside [0, 1] */
+    int64_t reports;   /* calls of on_progress */
     atomic_bool cancel;
-    int64_t refuse;     /* this picture is answered with ERR_NO_SPACE; -1: none */
+    int64_t refuse; /* this picture is answered with ERR_NO_SPACE; -1: none */
     void (*on_progress)(struct video *v, const struct session_progress *p); /* or NULL */
     void *ctx;
 };
