@@ -3,7 +3,9 @@
 #include "base/err.h"
 #include "kernels/elementwise.h"
 
-enum { MAX_LATENT_FRAMES = 4096 };
+enum {
+    MAX_LATENT_FRAMES = 4096
+};
 
 struct tensor denoiser_free_frames(const struct denoiser *d, const struct tensor *t)
 {
@@ -19,7 +21,8 @@ int denoiser_init(struct denoiser *d, struct transformer *tf, struct workspace *
 
     *d = (struct denoiser){.tf = tf, .ws = ws, .in = *in, .x = *x};
     if (x->dim[0] > MAX_LATENT_FRAMES || (in->keep_first && x->dim[0] < 2)) {
-        return err_set(err, ERR_INVALID, "frames: %lld latent frames in one piece are not in %d..%d",
+        return err_set(err, ERR_INVALID,
+                       "frames: %lld latent frames in one piece are not in %d..%d",
                        (long long)x->dim[0], in->keep_first ? 2 : 1, MAX_LATENT_FRAMES);
     }
     rc = workspace_tensor(ws, &d->v[0], DTYPE_F32, 4, x->dim, err);
@@ -84,8 +87,7 @@ int denoiser_save_state(struct transformer *tf, struct workspace *ws, const stru
                         const struct transformer_state *save, int64_t first_frame, struct err *err)
 {
     static const float zeros[MAX_LATENT_FRAMES];
-    const struct transformer_item item = {
-        .x = x, .text = text, .history = history, .save = save};
+    const struct transformer_item item = {.x = x, .text = text, .history = history, .save = save};
     const struct transformer_call call = {
         .n_items = 1, .items = &item, .timesteps = zeros, .first_frame = first_frame};
 

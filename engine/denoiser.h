@@ -14,11 +14,11 @@
 
 /* Borrowed until the last step. Index 0: positive prompt, 1: negative. */
 struct denoiser_input {
-    const struct transformer_text *text[2];         /* [1] NULL: no guidance */
-    const struct transformer_state *history[2];     /* NULL: no earlier blocks */
-    float guidance_scale;                           /* with a negative prompt */
-    int64_t first_frame;                            /* absolute, latent frames */
-    bool keep_first;                                /* frame 0 of x is given and stays (image) */
+    const struct transformer_text *text[2];     /* [1] NULL: no guidance */
+    const struct transformer_state *history[2]; /* NULL: no earlier blocks */
+    float guidance_scale;                       /* with a negative prompt */
+    int64_t first_frame;                        /* absolute, latent frames */
+    bool keep_first;                            /* frame 0 of x is given and stays (image) */
 };
 
 struct denoiser {

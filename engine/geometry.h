@@ -28,7 +28,8 @@ struct geometry_size {
 
 /* exact: no buckets; the size is generated as it is, or up to the next multiple the model can make.
  * Errors: ERR_INVALID "size: ..." with the limit (odd, range, aspect ratio 0.5..2, area). */
-MUST_CHECK int geometry_size(struct geometry_size *ret, const struct transformer_config *transformer,
+MUST_CHECK int geometry_size(struct geometry_size *ret,
+                             const struct transformer_config *transformer,
                              const struct vae_config *vae, int64_t width, int64_t height,
                              bool exact, struct err *err);
 

@@ -14,12 +14,15 @@
 
 #include "engine/transformer.h"
 
-enum { HISTORY_MAX_WINDOW = 64, HISTORY_MAX_TENSORS = 3 * (HISTORY_MAX_WINDOW + 1) };
+enum {
+    HISTORY_MAX_WINDOW = 64,
+    HISTORY_MAX_TENSORS = 3 * (HISTORY_MAX_WINDOW + 1)
+};
 
 struct history {
-    struct transformer *tf; /* borrowed */
-    int64_t window;         /* -1: all blocks */
-    int64_t blocks;         /* pushed so far */
+    struct transformer *tf;       /* borrowed */
+    int64_t window;               /* -1: all blocks */
+    int64_t blocks;               /* pushed so far */
     struct transformer_state sum; /* what the next block reads */
     struct transformer_state own; /* a block's own: written by the t = 0 pass, then pushed */
     struct transformer_state ring[HISTORY_MAX_WINDOW]; /* windowed: own states of the last blocks */

@@ -8,7 +8,8 @@ static int open_parts(struct model *m, struct err *err)
     int rc = tokenizer_open(&m->tokenizer, dir->tokenizer_path, err);
 
     if (rc == ERR_OK && tokenizer_vocab_size(m->tokenizer) > dir->text_encoder.vocab_size) {
-        rc = err_set(err, ERR_FORMAT, "%s: %lld pieces, but text_encoder/config.json has vocab_size %lld",
+        rc = err_set(err, ERR_FORMAT,
+                     "%s: %lld pieces, but text_encoder/config.json has vocab_size %lld",
                      dir->tokenizer_path, (long long)tokenizer_vocab_size(m->tokenizer),
                      (long long)dir->text_encoder.vocab_size);
     }

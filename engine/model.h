@@ -14,8 +14,8 @@
 #include "engine/vae.h"
 
 struct model {
-    struct device *dev;      /* borrowed */
-    struct model_dir *dir;   /* owned, as are all below */
+    struct device *dev;    /* borrowed */
+    struct model_dir *dir; /* owned, as are all below */
     struct tokenizer *tokenizer;
     struct text_encoder *text_encoder;
     struct transformer *transformer;

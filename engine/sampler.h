@@ -18,19 +18,19 @@
 struct sampler_schedule {
     enum sampler_kind kind;
     int steps;
-    double sigma[SAMPLER_MAX_STEPS + 1];  /* f32 values; sigma[steps] is 0 */
-    float timestep[SAMPLER_MAX_STEPS];    /* what the model is told */
+    double sigma[SAMPLER_MAX_STEPS + 1];     /* f32 values; sigma[steps] is 0 */
+    float timestep[SAMPLER_MAX_STEPS];       /* what the model is told */
     double renoise_sigma[RENOISE_MAX_STEPS]; /* LongLive: level a step starts at */
 };
 
 /* What a schedule is made from. */
 struct sampler_options {
     enum sampler_kind kind;
-    int steps;                /* 1..SAMPLER_MAX_STEPS; LongLive: ignored */
-    double flow_shift;        /* > 0 */
-    int n_renoise;            /* LongLive: 1..RENOISE_MAX_STEPS timesteps, falling, in (0, 1000] */
+    int steps;         /* 1..SAMPLER_MAX_STEPS; LongLive: ignored */
+    double flow_shift; /* > 0 */
+    int n_renoise;     /* LongLive: 1..RENOISE_MAX_STEPS timesteps, falling, in (0, 1000] */
     double renoise[RENOISE_MAX_STEPS];
-    bool bf16_timesteps;      /* LongLive: timesteps rounded to bf16 as NVlabs does (MODEL 5.6) */
+    bool bf16_timesteps; /* LongLive: timesteps rounded to bf16 as NVlabs does (MODEL 5.6) */
 };
 
 /* Errors: ERR_INVALID names the option and its range. */
@@ -38,24 +38,28 @@ MUST_CHECK int sampler_schedule_init(struct sampler_schedule *ret,
                                      const struct sampler_options *options, struct err *err);
 
 /* LongLive's table: 1000 sigmas shifted by `shift`, in f32; index of the nearest timestep. */
-enum { LONGLIVE_TABLE = 1000 };
+enum {
+    LONGLIVE_TABLE = 1000
+};
 void sampler_longlive_table(float sigma[LONGLIVE_TABLE], double shift);
 int sampler_longlive_index(const float sigma[LONGLIVE_TABLE], double timestep);
 
 /* Fresh noise for LongLive's step: fills y [T, h, w, C]. */
 typedef int (*sampler_noise_fn)(void *ctx, int step, const struct tensor *y, struct err *err);
 
-enum { SAMPLER_MAX_HISTORY = 4 };
+enum {
+    SAMPLER_MAX_HISTORY = 4
+};
 
 /* A solver in flight. Its history are tensors like x, in the workspace. */
 struct sampler {
     struct sampler_schedule schedule;
-    struct device *dev;      /* borrowed */
-    int step;                /* next */
-    int order;               /* UniPC: of the previous predictor */
-    struct tensor m[3];      /* x0 estimates: this step's, the last one's, the one before */
-    struct tensor last;      /* UniPC: sample before the last predictor. LongLive: noise */
-    sampler_noise_fn noise;  /* LongLive */
+    struct device *dev;     /* borrowed */
+    int step;               /* next */
+    int order;              /* UniPC: of the previous predictor */
+    struct tensor m[3];     /* x0 estimates: this step's, the last one's, the one before */
+    struct tensor last;     /* UniPC: sample before the last predictor. LongLive: noise */
+    sampler_noise_fn noise; /* LongLive */
     void *noise_ctx;
 };
 

@@ -11,7 +11,9 @@
 #include "base/size.h"
 
 /* Blocks whose dry runs together reach the peak: the first, longest one, and steady ones behind it. */
-enum { PLANNED_BLOCKS = 3 };
+enum {
+    PLANNED_BLOCKS = 3
+};
 
 struct geometry_block session_block(const struct session *s, int64_t index)
 {
@@ -95,8 +97,7 @@ static int resolve_numbers(struct session *s, const struct session_request *requ
 
 static int resolve_blocks(struct session *s, struct err *err)
 {
-    const int64_t total =
-        geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
+    const int64_t total = geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
 
     s->set.block_latent_frames = s->model->dir->defaults.block_latent_frames;
     if (!vae_streams(s->model->vae)) {
@@ -147,8 +148,9 @@ static int check_switches(const struct session *s, const struct session_request 
                           struct err *err)
 {
     if (request->n_switches > 0 && !s->causal) {
-        return err_set(err, ERR_INVALID, "prompt_at: this model denoises all frames together, its prompt "
-                                         "cannot change within a video");
+        return err_set(err, ERR_INVALID,
+                       "prompt_at: this model denoises all frames together, its prompt "
+                       "cannot change within a video");
     }
     if (request->n_switches > SESSION_MAX_SWITCHES) {
         return err_set(err, ERR_INVALID, "prompt_at: %d switches, at most %d", request->n_switches,
@@ -185,8 +187,9 @@ static int tokenize_all(struct session *s, const struct session_request *request
         s->n_prompts++;
     }
     if (rc == ERR_OK && s->guided) {
-        rc = tokenize(s, "negative_prompt", request->negative_prompt ? request->negative_prompt : "",
-                      &s->negative_tokens, err);
+        rc =
+            tokenize(s, "negative_prompt", request->negative_prompt ? request->negative_prompt : "",
+                     &s->negative_tokens, err);
     }
     return rc;
 }
@@ -197,6 +200,15 @@ static void hash(uint64_t *h, const void *data, size_t size)
 {
     for (size_t i = 0; i < size; i++) { /* FNV-1a */
         *h = (*h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
+    }
+}
+
+static void hash_number(uint64_t *h, int64_t n)
+{
+    for (int bit = 0; bit < 64; bit += 8) {
+        const uint8_t byte = (uint8_t)((uint64_t)n >> bit);
+
+        hash(h, &byte, 1);
     }
 }
 
@@ -211,17 +223,31 @@ static uint64_t fingerprint(const struct session *s)
 {
     const struct session_settings *set = &s->set;
     const int64_t numbers[] = {
-        set->size.width,  set->size.height,     set->size.gen_width, set->size.gen_height,
-        set->frames,      (int64_t)set->seed,   (int64_t)set->sampler.kind,
-        s->schedule.steps, set->motion_score,   set->block_latent_frames,
-        s->n_prompts,     s->recache,           s->nvlabs_recache,   set->image,
-        s->model->dir->transformer.layers,      s->model->dir->transformer.heads,
-        s->model->dir->transformer.head_dim,    (int64_t)s->model->dir->family,
+        set->size.width,
+        set->size.height,
+        set->size.gen_width,
+        set->size.gen_height,
+        set->frames,
+        (int64_t)set->seed,
+        (int64_t)set->sampler.kind,
+        s->schedule.steps,
+        set->motion_score,
+        set->block_latent_frames,
+        s->n_prompts,
+        s->recache,
+        s->nvlabs_recache,
+        set->image,
+        s->model->dir->transformer.layers,
+        s->model->dir->transformer.heads,
+        s->model->dir->transformer.head_dim,
+        (int64_t)s->model->dir->family,
         s->model->dir->defaults.history_blocks,
     };
     uint64_t h = 0xcbf29ce484222325U;
 
-    hash(&h, numbers, sizeof(numbers));
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        hash_number(&h, numbers[i]);
+    }
     hash(&h, &set->guidance_scale, sizeof(set->guidance_scale));
     hash(&h, s->schedule.sigma, sizeof(s->schedule.sigma));
     hash(&h, s->schedule.timestep, sizeof(s->schedule.timestep));
@@ -275,8 +301,7 @@ static int plan(struct session *s, struct err *err)
 static int reserve(struct session *s, size_t limit, struct err *err)
 {
     const struct geometry_size *size = &s->set.size;
-    const size_t caches =
-        vae_stream_bytes(s->model->vae, size->latent_height, size->latent_width);
+    const size_t caches = vae_stream_bytes(s->model->vae, size->latent_height, size->latent_width);
     int rc;
 
     if (limit > 0 && (caches > limit || s->ws.peak > limit - caches)) {
@@ -347,8 +372,8 @@ const struct session_settings *session_settings(const struct session *s)
 
 size_t session_memory(const struct session *s)
 {
-    return s->ws.capacity + vae_stream_bytes(s->model->vae, s->set.size.latent_height,
-                                             s->set.size.latent_width);
+    return s->ws.capacity +
+           vae_stream_bytes(s->model->vae, s->set.size.latent_height, s->set.size.latent_width);
 }
 
 bool session_finished(const struct session *s)
@@ -368,5 +393,6 @@ int64_t session_memory_frames(const struct session *s)
 
 int64_t session_latent_frame_size(const struct session *s)
 {
-    return s->set.size.latent_height * s->set.size.latent_width * s->model->dir->vae.latent_channels;
+    return s->set.size.latent_height * s->set.size.latent_width *
+           s->model->dir->vae.latent_channels;
 }

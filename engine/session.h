@@ -25,7 +25,9 @@
 #include "engine/model.h"
 #include "engine/sampler.h"
 
-enum { SESSION_MAX_SWITCHES = 64 };
+enum {
+    SESSION_MAX_SWITCHES = 64
+};
 
 /* From block `block` (counted from 0, at least 1) on the prompt is `text`. Block-causal models only. */
 struct session_switch {
@@ -43,18 +45,19 @@ struct session_request {
     int64_t width, height;                 /* (0: default) both or neither */
     int64_t frames;                        /* (0: default) */
     uint64_t seed;
-    int steps;              /* (0: default); LongLive: must be 0 */
-    bool has_guidance;      /* guidance_scale is given; else the model's */
-    double guidance_scale;  /* 0..20; above 1 the negative prompt is evaluated too */
-    double flow_shift;      /* (0: default) */
+    int steps;             /* (0: default); LongLive: must be 0 */
+    bool has_guidance;     /* guidance_scale is given; else the model's */
+    double guidance_scale; /* 0..20; above 1 the negative prompt is evaluated too */
+    double flow_shift;     /* (0: default) */
     bool has_motion_score;
-    int motion_score;       /* 0..100; 0: no suffix */
-    bool exact_size;        /* no bucket: generate the asked size */
-    const float *image;     /* [gen_height, gen_width, 3] in [-1, 1], the first frame; NULL: none. Borrowed
+    int motion_score; /* 0..100; 0: no suffix */
+    bool exact_size;  /* no bucket: generate the asked size */
+    const float
+        *image; /* [gen_height, gen_width, 3] in [-1, 1], the first frame; NULL: none. Borrowed
                                until the first block is done. Its size: session_plan_size() */
-    size_t memory_limit;    /* bytes of working memory; 0: none */
-    bool keep_old_cache;    /* a prompt switch does not re-cache the block before it (MODEL 4.6) */
-    bool nvlabs_recache;    /* re-caching block 0 starts from its old state, as NVlabs' code does */
+    size_t memory_limit; /* bytes of working memory; 0: none */
+    bool keep_old_cache; /* a prompt switch does not re-cache the block before it (MODEL 4.6) */
+    bool nvlabs_recache; /* re-caching block 0 starts from its old state, as NVlabs' code does */
 };
 
 /* What will be done: the request with all defaults filled in. */

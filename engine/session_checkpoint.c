@@ -13,7 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SNAPSHOT_FORMAT = 1, SNAPSHOT_DENOISING = 1, SNAPSHOT_BLOCKS = 2 };
+enum {
+    SNAPSHOT_FORMAT = 1,
+    SNAPSHOT_DENOISING = 1,
+    SNAPSHOT_BLOCKS = 2
+};
 
 static const char SNAPSHOT_MAGIC[8] = "sanadcp";
 
@@ -32,7 +36,9 @@ struct snapshot_header {
 
 _Static_assert(sizeof(struct snapshot_header) == 64, "written as it is");
 
-enum { MAX_TENSORS = 2 * HISTORY_MAX_TENSORS + SAMPLER_MAX_HISTORY + 1 };
+enum {
+    MAX_TENSORS = 2 * HISTORY_MAX_TENSORS + SAMPLER_MAX_HISTORY + 1
+};
 
 static uint64_t hash(uint64_t h, const void *data, size_t size)
 {
@@ -149,8 +155,8 @@ static int check_header(const struct session *s, const struct snapshot_header *h
         return err_set(err, ERR_INVALID, "snapshot: made for another request or model");
     }
     if (h->kind == SNAPSHOT_DENOISING
-            ? s->causal || h->next != 0 || h->history_blocks != 0 || h->step < 0 || h->step > s->schedule.steps ||
-                  h->order != order_after(&s->schedule, h->step)
+            ? s->causal || h->next != 0 || h->history_blocks != 0 || h->step < 0 ||
+                  h->step > s->schedule.steps || h->order != order_after(&s->schedule, h->step)
             : h->next < 1 || h->next > s->set.blocks ||
                   h->history_blocks != (s->causal ? h->next - 1 : 0)) {
         return err_set(err, ERR_FORMAT, "snapshot: its numbers contradict each other");
@@ -158,8 +164,8 @@ static int check_header(const struct session *s, const struct snapshot_header *h
     return ERR_OK;
 }
 
-static int upload_all(struct session *s, const struct tensor *const *t, int n,
-                      const uint8_t *from, struct err *err)
+static int upload_all(struct session *s, const struct tensor *const *t, int n, const uint8_t *from,
+                      struct err *err)
 {
     int rc = ERR_OK;
 

@@ -17,7 +17,9 @@ struct session_hooks {
     int (*on_rgb)(void *ctx, const struct tensor *rgb, int64_t first_picture, struct err *err);
 };
 
-enum { SESSION_PROMPTS = SESSION_MAX_SWITCHES + 1 };
+enum {
+    SESSION_PROMPTS = SESSION_MAX_SWITCHES + 1
+};
 
 struct session {
     struct model *model; /* borrowed */
@@ -29,7 +31,7 @@ struct session {
     bool causal;
     bool guided; /* the negative prompt is evaluated too */
     bool recache, nvlabs_recache;
-    const float *image; /* borrowed; NULL: none */
+    const float *image;   /* borrowed; NULL: none */
     uint64_t fingerprint; /* of everything the frames depend on */
 
     int n_prompts;
@@ -42,20 +44,20 @@ struct session {
     struct vae_stream *stream; /* owned */
     struct transformer_text text[SESSION_PROMPTS];
     struct transformer_text negative;
-    struct tensor x;             /* latents: the block's, or the whole clip's */
-    struct tensor image_latent;  /* [1, h, w, C] */
-    struct history history[2];   /* positive and negative prompt; block-causal */
+    struct tensor x;            /* latents: the block's, or the whole clip's */
+    struct tensor image_latent; /* [1, h, w, C] */
+    struct history history[2];  /* positive and negative prompt; block-causal */
     struct tensor rgb, resized, yuv;
-    uint8_t *host_yuv;           /* owned; one picture */
+    uint8_t *host_yuv; /* owned; one picture */
 
-    struct denoiser denoiser;    /* bidirectional: lives across steps */
+    struct denoiser denoiser; /* bidirectional: lives across steps */
     size_t denoiser_mark;
-    bool denoising;              /* ... and is in flight */
-    bool clip_done;              /* bidirectional: x is clean */
-    bool ready;                  /* set up */
-    bool busy;                   /* within session_next_block() */
+    bool denoising; /* ... and is in flight */
+    bool clip_done; /* bidirectional: x is clean */
+    bool ready;     /* set up */
+    bool busy;      /* within session_next_block() */
     bool failed;
-    int64_t next;                /* block to make */
+    int64_t next; /* block to make */
     double work_done, work_total;
 };
 

@@ -16,7 +16,10 @@
 #include "kernels/yuv420.h"
 
 /* Noise streams: 0 starts a video, 1 + step is added after a LongLive step. */
-enum { NOISE_INITIAL = 0, NOISE_AFTER_STEP = 1 };
+enum {
+    NOISE_INITIAL = 0,
+    NOISE_AFTER_STEP = 1
+};
 
 /*
  * Work of decoding one latent frame, in forwards of one latent frame: 13.55 and 5.77 TFLOP for the
@@ -47,11 +50,8 @@ double session_work(const struct session *s, int64_t blocks)
 static void report(struct session *s, enum session_phase phase, int64_t step, int64_t steps,
                    double work)
 {
-    struct session_progress p = {.phase = phase,
-                                 .step = step,
-                                 .steps = steps,
-                                 .block = s->next,
-                                 .blocks = s->set.blocks};
+    struct session_progress p = {
+        .phase = phase, .step = step, .steps = steps, .block = s->next, .blocks = s->set.blocks};
 
     s->work_done += work;
     if (s->dev->dry_run || !s->callbacks.on_progress) {
@@ -148,9 +148,9 @@ static int set_up_latents(struct session *s, struct err *err)
     const struct geometry_size *size = &s->set.size;
     const int64_t patch = s->model->dir->transformer.patch_size;
     const int64_t hw = (size->latent_height / patch) * (size->latent_width / patch);
-    const int64_t count =
-        s->causal ? session_block(s, 0).count
-                  : geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
+    const int64_t count = s->causal
+                              ? session_block(s, 0).count
+                              : geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
     int rc = WORKSPACE_F32(&s->ws, &s->x, err, count, size->latent_height, size->latent_width,
                            s->model->dir->vae.latent_channels);
 
@@ -333,7 +333,8 @@ static int push_branch(struct session *s, struct history *h, const struct transf
         read = &h->own;
     }
     if (rc == ERR_OK) {
-        rc = denoiser_save_state(s->model->transformer, &s->ws, &x, text, read, &h->own, first, err);
+        rc =
+            denoiser_save_state(s->model->transformer, &s->ws, &x, text, read, &h->own, first, err);
     }
     return rc != ERR_OK ? rc : history_push(h, err);
 }
@@ -394,8 +395,7 @@ static int convert(struct session *s, const struct tensor *rgb, int64_t first, s
 /* Decodes latents z, whose first picture is number `first`. */
 static int decode(struct session *s, const struct tensor *z, int64_t first, struct err *err)
 {
-    const struct tensor rgb =
-        tensor_slice(&s->rgb, 0, vae_stream_frames(s->stream, z->dim[0]));
+    const struct tensor rgb = tensor_slice(&s->rgb, 0, vae_stream_frames(s->stream, z->dim[0]));
     int rc = vae_decode(s->stream, z, &s->ws, &rgb, err);
 
     if (rc == ERR_OK) {

@@ -196,8 +196,7 @@ int transformer_rope(struct transformer_run *run, int64_t first_frame, struct er
     if (rc == ERR_OK) {
         rc = rope_axis(run, 0, run->height, rope3d_hw_pairs(d), &run->rope.h, err);
     }
-    return rc != ERR_OK ? rc
-                        : rope_axis(run, 0, run->width, rope3d_hw_pairs(d), &run->rope.w, err);
+    return rc != ERR_OK ? rc : rope_axis(run, 0, run->width, rope3d_hw_pairs(d), &run->rope.w, err);
 }
 
 /* The distinct timesteps of all frames, and which of them each frame has. Both arrays hold

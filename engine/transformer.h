@@ -70,11 +70,13 @@ MUST_CHECK int transformer_state_copy(struct transformer *tf, const struct trans
 
 /* One sequence of a batch. All of a batch have x of one shape. */
 struct transformer_item {
-    const struct tensor *x;                  /* [T, h, w, C] */
-    const struct tensor *v;                  /* out, like x; may be x; NULL: not wanted */
+    const struct tensor *x; /* [T, h, w, C] */
+    const struct tensor *v; /* out, like x; may be x; NULL: not wanted */
     const struct transformer_text *text;
-    const struct transformer_state *history; /* sums of earlier blocks and the last one's tail; NULL: none */
-    const struct transformer_state *save;    /* out: this block's own sums and tail; may be history; NULL */
+    const struct transformer_state
+        *history; /* sums of earlier blocks and the last one's tail; NULL: none */
+    const struct transformer_state
+        *save; /* out: this block's own sums and tail; may be history; NULL */
 };
 
 enum transformer_tap {

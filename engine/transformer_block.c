@@ -21,7 +21,9 @@ static const float QK_NORM_EPS = 1e-5F;
 static const float LINEAR_ATTENTION_EPS = 1e-15F;
 
 /* The feed-forward's 2M-wide activations exist for this many tokens at a time. */
-enum { FEED_FORWARD_TOKENS = 4096 };
+enum {
+    FEED_FORWARD_TOKENS = 4096
+};
 
 static const struct tensor *bias_of(const struct transformer_linear *linear)
 {
@@ -194,8 +196,8 @@ int transformer_self_attention(struct transformer_run *run, int64_t l, const str
     return rc;
 }
 
-static int attend_text(struct transformer_run *run, int64_t l, int64_t item,
-                       const struct tensor *q, struct err *err)
+static int attend_text(struct transformer_run *run, int64_t l, int64_t item, const struct tensor *q,
+                       struct err *err)
 {
     const struct transformer_config *config = &run->tf->config;
     const struct transformer_text *text = run->call->items[item].text;

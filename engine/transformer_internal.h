@@ -9,7 +9,15 @@
 #include "kernels/rope3d.h"
 
 /* The order of the six parts of a block's modulation (MODEL 3.5). */
-enum { MOD_SHIFT_MSA, MOD_SCALE_MSA, MOD_GATE_MSA, MOD_SHIFT_MLP, MOD_SCALE_MLP, MOD_GATE_MLP, MOD_PARTS };
+enum {
+    MOD_SHIFT_MSA,
+    MOD_SCALE_MSA,
+    MOD_GATE_MSA,
+    MOD_SHIFT_MLP,
+    MOD_SCALE_MLP,
+    MOD_GATE_MLP,
+    MOD_PARTS
+};
 
 struct transformer_linear {
     struct tensor weight; /* [out, in], F32 or as stored */
@@ -36,8 +44,8 @@ struct transformer {
     int64_t width;           /* heads * head_dim */
     bool rope_bf16;          /* transformer_round_rope_tables */
     struct transformer_linear patch, time1, time2, time_mod, caption1, caption2, proj_out;
-    struct tensor caption_norm; /* [D] */
-    struct tensor table;        /* [2, D] of the final layer */
+    struct tensor caption_norm;       /* [D] */
+    struct tensor table;              /* [2, D] of the final layer */
     struct transformer_layer *layers; /* owned */
 };
 

@@ -10,7 +10,9 @@
 
 #include "kernels/convert.h"
 
-enum { NAME_MAX_LEN = 128 };
+enum {
+    NAME_MAX_LEN = 128
+};
 
 struct loader {
     struct transformer *tf;
@@ -73,10 +75,10 @@ static int load_attention(struct loader *ld, struct transformer_layer *layer)
         struct transformer_linear *to;
         bool bias;
     } linear[] = {
-        {"attn1.to_q", &layer->self.q, false},     {"attn1.to_k", &layer->self.k, false},
-        {"attn1.to_v", &layer->self.v, false},     {"attn1.to_out.0", &layer->self.out, true},
-        {"attn2.to_q", &layer->cross.q, true},     {"attn2.to_k", &layer->cross.k, true},
-        {"attn2.to_v", &layer->cross.v, true},     {"attn2.to_out.0", &layer->cross.out, true},
+        {"attn1.to_q", &layer->self.q, false}, {"attn1.to_k", &layer->self.k, false},
+        {"attn1.to_v", &layer->self.v, false}, {"attn1.to_out.0", &layer->self.out, true},
+        {"attn2.to_q", &layer->cross.q, true}, {"attn2.to_k", &layer->cross.k, true},
+        {"attn2.to_v", &layer->cross.v, true}, {"attn2.to_out.0", &layer->cross.out, true},
     };
     const struct {
         const char *name;
@@ -98,27 +100,24 @@ static int load_attention(struct loader *ld, struct transformer_layer *layer)
     return rc;
 }
 
-/* Reads `name` as F32 into out, which the caller frees. */
-static int read_f32(struct loader *ld, const char *name, int rank, const int64_t *dims,
-                    float **ret)
+/* `name` as F32, which the caller frees; NULL: ld->err says why. */
+static float *read_f32(struct loader *ld, const char *name, int rank, const int64_t *dims)
 {
     char key[NAME_MAX_LEN];
     struct tensor t;
     float *data;
-    int rc;
 
     full_name(ld, name, ".weight", key);
-    rc = weights_get(ld->weights, key, rank, dims, &t, ld->err);
-    if (rc != ERR_OK) {
-        return rc;
+    if (weights_get(ld->weights, key, rank, dims, &t, ld->err) != ERR_OK) {
+        return NULL;
     }
     data = malloc((size_t)tensor_count(&t) * sizeof(float));
     if (!data) {
-        return err_set(ld->err, ERR_NO_MEMORY, "%s", key);
+        err_set(ld->err, ERR_NO_MEMORY, "%s", key);
+        return NULL;
     }
     convert_to_f32(data, t.data, t.dtype, tensor_count(&t));
-    *ret = data;
-    return ERR_OK;
+    return data;
 }
 
 /* from[r][c] -> to[c][r] */
@@ -136,12 +135,12 @@ static int load_by_taps(struct loader *ld, const char *name, int rank, const int
                         int64_t taps, const int64_t out_dims[2], struct tensor *ret)
 {
     const int64_t count = out_dims[0] * out_dims[1];
-    float *stored = NULL;
+    float *stored = read_f32(ld, name, rank, dims);
     float *by_taps;
-    int rc = read_f32(ld, name, rank, dims, &stored);
+    int rc;
 
-    if (rc != ERR_OK) {
-        return rc;
+    if (!stored) {
+        return ld->err->code;
     }
     by_taps = malloc((size_t)count * sizeof(float));
     if (by_taps) {
@@ -231,8 +230,8 @@ static int load_global(struct loader *ld)
         {"caption_projection.linear_2", &tf->caption2, d, d},
         {"proj_out", &tf->proj_out, p * p * c, d},
     };
-    int rc = load_matrix(ld, "patch_embedding", 5, (const int64_t[]){d, c, 1, p, p},
-                         &tf->patch.weight);
+    int rc =
+        load_matrix(ld, "patch_embedding", 5, (const int64_t[]){d, c, 1, p, p}, &tf->patch.weight);
 
     if (rc == ERR_OK) {
         rc = load_vector(ld, "patch_embedding", ".bias", d, &tf->patch.bias);

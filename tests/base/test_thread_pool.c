@@ -1,9 +1,11 @@
 #include "base/thread_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
-#include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "tests/support/alloc_fail.h"
 #include "tests/support/test.h"
 
@@ -117,6 +119,51 @@ TEST(thread_pool_sleeps_and_wakes_between_long_tasks)
         spin(&alone, 2, 0); /* long enough for the workers to fall asleep */
     }
     thread_pool_free(pool);
+}
+
+struct meeting {
+    int n;
+    atomic_int arrived;
+    atomic_int done;
+    atomic_bool late;
+};
+
+/* Comes back only when every task has begun, workers' tasks after the caller's. */
+static void meet(void *ctx, int64_t task, int thread)
+{
+    const struct timespec pause = {.tv_nsec = 3000000};
+    const int64_t deadline = clock_now_ns() + 20000000000; /* rather fail than hang */
+    struct meeting *m = ctx;
+
+    (void)task;
+    atomic_fetch_add(&m->arrived, 1);
+    while (atomic_load(&m->arrived) < m->n) {
+        if (clock_now_ns() > deadline) {
+            atomic_store(&m->late, true);
+            return;
+        }
+        sched_yield();
+    }
+    if (thread > 0) {
+        nanosleep(&pause, NULL);
+    }
+    atomic_fetch_add(&m->done, 1);
+}
+
+TEST(thread_pool_uses_all_its_threads_and_waits_for_them)
+{
+    struct err err;
+
+    for (int threads = 1; threads <= MAX_THREADS; threads++) {
+        struct thread_pool *pool = NULL;
+        struct meeting m = {.n = threads};
+
+        EXPECT_OK(thread_pool_create(&pool, threads, &err));
+        thread_pool_run(pool, threads, meet, &m);
+        EXPECT_INT(m.done, threads);
+        EXPECT(!m.late);
+        thread_pool_free(pool);
+    }
 }
 
 TEST(thread_pool_lives_without_a_run)

@@ -35,7 +35,7 @@ static void bed_open(struct bed *b, int64_t window)
     struct err err;
 
     *b = (struct bed){.tf = {.config = {.layers = LAYERS, .heads = HEADS, .head_dim = HEAD_DIM},
-                             .width = HEADS * HEAD_DIM}};
+                             .width = (int64_t)HEADS * HEAD_DIM}};
     EXPECT_OK(device_open_cpu(&b->dev, 1, &err));
     b->tf.dev = &b->dev;
     workspace_init(&b->ws, &b->dev);
@@ -62,7 +62,7 @@ static const struct tensor *part(const struct transformer_state *s, int i)
 /* Block `block`'s own state: random numbers of growing size, so that the order of a sum shows. */
 static void fill_own(float *out, int64_t n, int i, int block)
 {
-    test_fill(out, n, (uint64_t)(block * STATES + i + 1));
+    test_fill(out, n, (uint64_t)block * STATES + (uint64_t)i + 1);
     for (int64_t k = 0; k < n; k++) {
         out[k] *= (float)(1 << (3 * (block % 4)));
     }

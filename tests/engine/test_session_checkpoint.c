@@ -368,7 +368,7 @@ static void check_damage(struct video_bed *b, const struct session_request *r,
     struct video v;
 
     video_open(&v, b, r);
-    for (size_t len = 0; len < good->len; len += len < 2 * HEADER ? 1 : good->len / 23) {
+    for (size_t len = 0; len < good->len; len += len < (size_t)2 * HEADER ? 1 : good->len / 23) {
         expect_unread(&v, good->data, len);
     }
     expect_unread(&v, good->data, good->len - 1);

@@ -87,21 +87,27 @@ static int make_video(const char *dir, const float *image, struct err *err)
     return rc;
 }
 
+static void check_value(const struct patient *p, const struct safetensors_entry *e, int64_t index,
+                        float value, const float *image, const char *stage)
+{
+    const size_t at = plant(p, &e->tensor, index, value);
+    struct err err = {0};
+    const int rc = make_video(p->dir, image, &err);
+
+    overwrite(p, at, p->data + at, dtype_size(e->tensor.dtype));
+    if (rc != ERR_NUMERIC || strncmp(err.msg, stage, strlen(stage)) != 0) {
+        test_fail(__FILE__, __LINE__, "%g in %s of %s: %d \"%s\"", (double)value, e->name, p->path,
+                  rc, err.msg);
+    }
+}
+
+/* NaN, and infinity where it is added or scales, so that it can arrive somewhere as infinity. */
 static void check_tensor(const struct patient *p, const struct safetensors_entry *e, int64_t index,
                          const float *image, const char *stage)
 {
-    static const float values[] = {NAN, INFINITY};
-
-    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
-        const size_t at = plant(p, &e->tensor, index, values[i]);
-        struct err err = {0};
-        const int rc = make_video(p->dir, image, &err);
-
-        overwrite(p, at, p->data + at, dtype_size(e->tensor.dtype));
-        if (rc != ERR_NUMERIC || strncmp(err.msg, stage, strlen(stage)) != 0) {
-            test_fail(__FILE__, __LINE__, "%g in %s of %s: %d \"%s\"", (double)values[i], e->name,
-                      p->path, rc, err.msg);
-        }
+    check_value(p, e, index, NAN, image, stage);
+    if (strstr(e->name, "bias") || strstr(e->name, "norm")) {
+        check_value(p, e, index, INFINITY, image, stage);
     }
 }
 

@@ -40,7 +40,7 @@ static void bed_open(struct bed *b, const char *model, int threads)
     EXPECT_OK(
         transformer_open(&b->tf, &b->dir->transformer, b->dir->transformer_weights, &b->dev, &err));
     b->channels = b->dir->transformer.in_channels;
-    b->tokens = H * W / (b->dir->transformer.patch_size * b->dir->transformer.patch_size);
+    b->tokens = (int64_t)H * W / (b->dir->transformer.patch_size * b->dir->transformer.patch_size);
 }
 
 static void bed_close(struct bed *b)
@@ -474,7 +474,7 @@ static void make_batch(struct forward *both, struct forward one[2], struct bed *
 {
     for (int i = 0; i < 2; i++) {
         one[i] = forward_of(b, x, T, i == 0 ? 700 : 650);
-        one[i].item[0].text = (uint64_t)(20 + i);
+        one[i].item[0].text = 20 + (uint64_t)i;
         one[i].item[0].text_rows = i == 0 ? TEXT2 : TEXT;
         one[i].item[0].history = history ? &history[i] : NULL;
         one[i].item[0].save = true;
@@ -628,7 +628,7 @@ TEST(transformer_refuses_wrong_shapes)
     bad[1] = TENSOR_F32(data, 2, H + 1, W, b.channels);
     bad[2] = TENSOR_F32(data, 2, H, W + 1, b.channels);
     bad[3] = TENSOR_F32(data, 2, H, W, b.channels + 1);
-    bad[4] = TENSOR_F32(data, 2, H * W, b.channels);
+    bad[4] = TENSOR_F32(data, 2, (int64_t)H * W, b.channels);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         EXPECT_INT(forward_shape(&b, &bad[i], NULL, &err), ERR_INVALID);
         EXPECT_CONTAINS(err.msg, "transformer: x is F32[");

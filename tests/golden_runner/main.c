@@ -103,7 +103,7 @@ static double stored_value(const struct tensor *t, int64_t i)
 int golden_compare(struct golden_case *c, const char *name, const float *got, int64_t n,
                    struct err *err)
 {
-    struct tensor want;
+    struct tensor want = {0};
     double max_want = 0;
     double max_diff = 0;
     double rel;

@@ -214,6 +214,7 @@ TEST(adaln_refuses_what_does_not_fit)
     struct tensor bad_u = TENSOR_F32(data, 3, 2);
     struct tensor g = TENSOR_OF(groups, DTYPE_I32, 2);
     struct tensor bad_g = TENSOR_OF(groups, DTYPE_I32, 4);
+    struct tensor one_g = TENSOR_OF(groups, DTYPE_I32, 1);
     struct adaln_params p = {.shift = &u, .scale = &u, .group = &g, .rows_per_group = 2, .eps = 1};
     struct device dev;
     struct err err;
@@ -233,7 +234,8 @@ TEST(adaln_refuses_what_does_not_fit)
     p.group = &g;
     p.rows_per_group = 0;
     EXPECT_REFUSED(op_adaln(&dev, &x, &x, &p, &err), "adaln: group is I32[2]");
+    p.group = &one_g;
     p.rows_per_group = 3; /* does not divide the rows */
-    EXPECT_REFUSED(op_adaln(&dev, &x, &x, &p, &err), "adaln: group is I32[2]");
+    EXPECT_REFUSED(op_adaln(&dev, &x, &x, &p, &err), "adaln: group is I32[1]");
     device_close(&dev);
 }

@@ -120,7 +120,7 @@ TEST(deflate_size_is_less_when_cut_off)
         memcpy(copy, rows.data, len);
         const uint64_t size = deflate_size(copy, len, ALL);
 
-        EXPECT(size >= last && size < 32 * (1 + 40 * 3));
+        EXPECT(size >= last && size < (uint64_t)32 * (1 + 40 * 3));
         last = size;
         free(copy);
     }

@@ -38,6 +38,11 @@ static const uint8_t *bytes(const struct str *s)
     return (const uint8_t *)s->data;
 }
 
+static const uint8_t *pixel(const struct image *image, int x, int y)
+{
+    return image->rgb + ((ptrdiff_t)y * image->width + x) * 3;
+}
+
 /* The fields' middles, which no compression blurs. */
 static void expect_fields(const struct image *image, int tolerance)
 {
@@ -45,7 +50,7 @@ static void expect_fields(const struct image *image, int tolerance)
     const int h = image->height;
 
     for (int i = 0; i < 4; i++) {
-        const uint8_t *p = image->rgb + ((i / 2 * h / 2 + h / 4) * w + i % 2 * w / 2 + w / 4) * 3;
+        const uint8_t *p = pixel(image, i % 2 * w / 2 + w / 4, i / 2 * h / 2 + h / 4);
 
         for (int k = 0; k < 3; k++) {
             EXPECT(abs(p[k] - field[i][k]) <= tolerance);
@@ -141,33 +146,49 @@ static uint8_t *random_samples(int n, int depth)
     return s;
 }
 
+/* Samples of a row, packed: depth bits each, the first uppermost. */
+struct packer {
+    struct str *raw;
+    int depth;
+    int bits;
+    int n_bits;
+};
+
+static void pack(struct packer *p, uint8_t v)
+{
+    if (p->depth >= 8) {
+        add(p->raw, &v, 1);
+        add(p->raw, "\x5a", p->depth == 16); /* the lower byte */
+        return;
+    }
+    p->bits = p->bits << p->depth | v;
+    p->n_bits += p->depth;
+    if (p->n_bits == 8) {
+        const uint8_t b = (uint8_t)p->bits;
+
+        add(p->raw, &b, 1);
+        p->bits = p->n_bits = 0;
+    }
+}
+
 /* One pass (of 1, or of Adam7's 7) in PNG's row format: filter byte 0, samples packed. */
 static void png_pass(struct str *raw, const uint8_t *s, int w, int h, const struct png_type *t,
                      const int pass[4])
 {
     for (int y = pass[1]; y < h; y += pass[3]) {
-        int bits = 0;
-        int n_bits = 0;
+        struct packer p = {.raw = raw, .depth = t->depth};
 
+        if (pass[0] >= w) {
+            return;
+        }
         add(raw, "", 1);
         for (int x = pass[0]; x < w; x += pass[2]) {
             for (int k = 0; k < t->samples; k++) {
-                const uint8_t v = s[(y * w + x) * t->samples + k];
-
-                if (t->depth >= 8) {
-                    add(raw, &v, 1);
-                    add(raw, "\x5a", t->depth == 16); /* the lower byte */
-                    continue;
-                }
-                bits = bits << t->depth | v;
-                n_bits += t->depth;
-                if (n_bits == 8 || x + pass[2] >= w) {
-                    const uint8_t b = (uint8_t)(bits << (8 - n_bits));
-
-                    add(raw, &b, 1);
-                    bits = n_bits = 0;
-                }
+                pack(&p, s[((ptrdiff_t)y * w + x) * t->samples + k]);
             }
+        }
+        while (p.n_bits > 0) {
+            pack(&p, 0);
         }
     }
 }
@@ -184,9 +205,9 @@ static uint8_t png_expected(const uint8_t *s, const struct png_type *t, int pixe
         return palette(s[pixel], k);
     case 2:
     case 6:
-        return s[pixel * t->samples + k];
+        return s[(ptrdiff_t)pixel * t->samples + k];
     default:
-        return (uint8_t)(s[pixel * t->samples] * 255 / (t->depth >= 8 ? 255 : (1 << t->depth) - 1));
+        return (uint8_t)(s[(ptrdiff_t)pixel * t->samples] * 255 / (t->depth >= 8 ? 255 : (1 << t->depth) - 1));
     }
 }
 
@@ -369,47 +390,48 @@ static struct str make_jpeg(int w, int h, enum AVPixelFormat format, int sx, int
     return s;
 }
 
+/* dB against the formula that make_jpeg's planes follow, through BT.601 full range. */
+static double jpeg_psnr(const struct image *image)
+{
+    double sum = 0;
+
+    for (int y = 0; y < image->height; y++) {
+        for (int x = 0; x < image->width; x++) {
+            double v[3];
+            double want[3];
+
+            for (int p = 0; p < 3; p++) {
+                v[p] = 60 * sin((x + 0.5) / 15 + p) * cos((y + 0.5) / 11 - p);
+            }
+            want[0] = 128 + v[0] + 1.402 * v[2];
+            want[1] = 128 + v[0] - 0.344136 * v[1] - 0.714136 * v[2];
+            want[2] = 128 + v[0] + 1.772 * v[1];
+            for (int k = 0; k < 3; k++) {
+                const double d = pixel(image, x, y)[k] - fmin(fmax(want[k], 0), 255);
+
+                sum += d * d;
+            }
+        }
+    }
+    return 10 * log10(255.0 * 255 * image->width * image->height * 3 / sum);
+}
+
 TEST(image_reads_jpeg_of_every_chroma_layout)
 {
     static const struct {
         enum AVPixelFormat format;
         int sx, sy;
-    } layout[] = {
-        {AV_PIX_FMT_YUVJ444P, 0, 0}, {AV_PIX_FMT_YUVJ422P, 1, 0}, {AV_PIX_FMT_YUVJ420P, 1, 1}};
-    enum {
-        JW = 101,
-        JH = 75
-    };
+    } layout[] = {{AV_PIX_FMT_YUVJ444P, 0, 0}, {AV_PIX_FMT_YUVJ422P, 1, 0}, {AV_PIX_FMT_YUVJ420P, 1, 1}};
 
     for (size_t i = 0; i < ARRAY_LEN(layout); i++) {
-        struct str jpeg = make_jpeg(JW, JH, layout[i].format, layout[i].sx, layout[i].sy);
+        struct str jpeg = make_jpeg(101, 75, layout[i].format, layout[i].sx, layout[i].sy);
         struct image image;
         struct err err;
-        double sum = 0;
 
         EXPECT_OK(image_read(&image, bytes(&jpeg), jpeg.len, &err));
-        EXPECT_INT(image.width, JW);
-        EXPECT_INT(image.height, JH);
-        for (int y = 0; y < JH; y++) {
-            for (int x = 0; x < JW; x++) {
-                double v[3];
-                double want[3];
-
-                for (int p = 0; p < 3; p++) {
-                    v[p] = 60 * sin((x + 0.5) / 15 + p) * cos((y + 0.5) / 11 - p);
-                }
-                want[0] = 128 + v[0] + 1.402 * v[2];
-                want[1] = 128 + v[0] - 0.344136 * v[1] - 0.714136 * v[2];
-                want[2] = 128 + v[0] + 1.772 * v[1];
-                for (int k = 0; k < 3; k++) {
-                    const double w = want[k] < 0 ? 0 : want[k] > 255 ? 255 : want[k];
-                    const double d = image.rgb[(y * JW + x) * 3 + k] - w;
-
-                    sum += d * d;
-                }
-            }
-        }
-        EXPECT(10 * log10(255.0 * 255 * JW * JH * 3 / sum) > 44);
+        EXPECT_INT(image.width, 101);
+        EXPECT_INT(image.height, 75);
+        EXPECT(jpeg_psnr(&image) > 44);
         image_done(&image);
         str_done(&jpeg);
     }
@@ -505,7 +527,7 @@ TEST(image_applies_exif_orientation)
             const int y = i / 2 ? image.height - 3 : 2;
 
             for (int k = 0; k < 3; k++) {
-                EXPECT(abs(image.rgb[(y * image.width + x) * 3 + k] - field[want[o - 1][i]][k]) <=
+                EXPECT(abs(pixel(&image, x, y)[k] - field[want[o - 1][i]][k]) <=
                        2);
             }
         }
@@ -523,7 +545,7 @@ TEST(image_applies_orientation_of_png_and_webp)
         image_read(&image, sample_png_exif, sizeof(sample_png_exif), &err)); /* 3: half a turn */
     EXPECT_INT(image.width, W);
     EXPECT(memcmp(image.rgb, field[3], 3) == 0);
-    EXPECT(memcmp(image.rgb + (W * H - 1) * 3, field[0], 3) == 0);
+    EXPECT(memcmp(pixel(&image, W - 1, H - 1), field[0], 3) == 0);
     image_done(&image);
     EXPECT_OK(
         image_read(&image, sample_webp_exif, sizeof(sample_webp_exif), &err)); /* 6: a quarter */

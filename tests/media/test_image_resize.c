@@ -21,28 +21,40 @@ static struct image make_image(int width, int height, uint64_t seed)
     return image;
 }
 
+/* The numbers behind `before`, at most max; returns how many. */
+static int numbers(const char *text, const char *before, long long *ret, int max)
+{
+    const char *at = strstr(text, before);
+    char *end;
+    int n = 0;
+
+    EXPECT(at);
+    at += strlen(before);
+    while (n < max) {
+        ret[n++] = strtoll(at, &end, 10);
+        EXPECT(end != at);
+        if (*end != ',') {
+            break;
+        }
+        at = end + 1;
+    }
+    return n;
+}
+
 /* "NAME":{"dtype":..,"shape":[..],"data_offsets":[from,to]} of a safetensors file in memory. */
 static const uint8_t *tensor(const uint8_t *file, const char *name, long long dims[4],
                              size_t *ret_len)
 {
     uint64_t header_len;
-    long long from;
-    long long to;
+    long long offsets[2] = {0};
     const char *at = memmem(file + 8, 4096, name, strlen(name));
-    const char *shape;
-    const char *offsets;
-    int n;
 
     memcpy(&header_len, file, 8);
     EXPECT(at);
-    shape = strstr(at, "\"shape\":[");
-    offsets = strstr(at, "\"data_offsets\":[");
-    EXPECT(shape && offsets);
-    n = sscanf(shape, "\"shape\":[%lld,%lld,%lld,%lld", &dims[0], &dims[1], &dims[2], &dims[3]);
-    EXPECT(n >= 3);
-    EXPECT(sscanf(offsets, "\"data_offsets\":[%lld,%lld]", &from, &to) == 2);
-    *ret_len = (size_t)(to - from);
-    return file + 8 + header_len + from;
+    EXPECT(numbers(at, "\"shape\":[", dims, 4) >= 3);
+    EXPECT_INT(numbers(at, "\"data_offsets\":[", offsets, 2), 2);
+    *ret_len = (size_t)(offsets[1] - offsets[0]);
+    return file + 8 + header_len + offsets[0];
 }
 
 /* Reference pictures as diffusers prepares them: PIL resize, then x / 255 * 2 - 1, [1, 3, H, W]. */
@@ -160,7 +172,7 @@ TEST(image_resize_to_the_same_size_copies)
 
     EXPECT_OK(image_resize(&got, &src, 33, 21, &err));
     EXPECT(got.rgb != src.rgb);
-    EXPECT(memcmp(got.rgb, src.rgb, 33 * 21 * 3) == 0);
+    EXPECT(memcmp(got.rgb, src.rgb, (size_t)33 * 21 * 3) == 0);
     image_done(&got);
     image_done(&src);
 }

@@ -48,7 +48,7 @@ TEST(preview_thumbnail_keeps_shape_and_colour)
         EXPECT_INT(image.width, 320);
         EXPECT_INT(image.height, 184);
         EXPECT_INT(image.width, layout.tile_width);
-        expect_near(image.rgb + (92 * 320 + 160) * 3, rgb[i]);
+        expect_near(image.rgb + (ptrdiff_t)(92 * 320 + 160) * 3, rgb[i]);
         image_done(&image);
         str_done(&jpeg);
         free(frame);
@@ -107,7 +107,8 @@ TEST(preview_sheet_puts_frames_in_rows)
             const int y = i / l.columns * 32 + 16;
 
             /* left-over places are black */
-            expect_near(image.rgb + (y * image.width + x) * 3, rgb[i < n_frames[t] ? i % 4 : 0]);
+            expect_near(image.rgb + ((ptrdiff_t)y * image.width + x) * 3,
+                        rgb[i < n_frames[t] ? i % 4 : 0]);
         }
         image_done(&image);
         str_done(&jpeg);

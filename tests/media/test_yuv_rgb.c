@@ -49,7 +49,7 @@ static double chroma(const uint8_t *plane, int w, int h, double x, double y)
             const int cx = x0 + i < 0 ? 0 : x0 + i > w - 1 ? w - 1 : x0 + i;
             const int cy = y0 + j < 0 ? 0 : y0 + j > h - 1 ? h - 1 : y0 + j;
 
-            sum += (i ? x - x0 : 1 - (x - x0)) * (j ? y - y0 : 1 - (y - y0)) * plane[cy * w + cx];
+            sum += (i ? x - x0 : 1 - (x - x0)) * (j ? y - y0 : 1 - (y - y0)) * plane[(ptrdiff_t)cy * w + cx];
         }
     }
     return sum;

@@ -89,13 +89,14 @@ static double frame_psnr(const AVFrame *f, int64_t index)
 {
     const int w = f->width;
     const int h = f->height;
-    uint8_t *want = test_alloc((size_t)w * (size_t)h * 3 / 2);
+    const ptrdiff_t luma = (ptrdiff_t)w * h;
+    uint8_t *want = test_alloc((size_t)luma * 3 / 2);
     double sum;
 
     video_check_picture(want, w, h, index);
     sum = plane_error(f->data[0], f->linesize[0], want, w, h) +
-          plane_error(f->data[1], f->linesize[1], want + w * h, w / 2, h / 2) +
-          plane_error(f->data[2], f->linesize[2], want + w * h * 5 / 4, w / 2, h / 2);
+          plane_error(f->data[1], f->linesize[1], want + luma, w / 2, h / 2) +
+          plane_error(f->data[2], f->linesize[2], want + luma * 5 / 4, w / 2, h / 2);
     free(want);
     return sum == 0 ? 99 : 10 * log10(255.0 * 255.0 * w * h * 1.5 / sum);
 }
