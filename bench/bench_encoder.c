@@ -34,7 +34,7 @@ static void make_frame(uint8_t *frame, int t)
                             35 * sinf((float)(y - t) / 13) + 10 * sinf((float)(x + y + 3 * t) / 5);
 
             random = random * 1664525 + 1013904223;
-            *frame++ = (uint8_t)(v + (float)(random >> 30));
+            *frame++ = (uint8_t)(v + (float)(random >> 29));
         }
     }
     for (int i = 0; i < WIDTH * HEIGHT / 2; i++) {

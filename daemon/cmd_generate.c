@@ -284,6 +284,17 @@ static void fill_options(struct generate *g, struct cli_option options[OPTION_CO
     memcpy(options, table, sizeof(table));
 }
 
+/* Known before parsing, so that a wrong command line is an event too. */
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int cmd_generate(int argc, char **argv)
 {
     struct generate g = {.output = "out.mp4", .seed = -1, .device = "auto"};
@@ -299,7 +310,7 @@ int cmd_generate(int argc, char **argv)
         print_help(options, OPTION_COUNT);
         return 0;
     }
-    progress_init(&g.progress, g.json);
+    progress_init(&g.progress, wants_json(argc, argv));
     if (rc == ERR_OK && n == 0) {
         rc = err_set(&err, ERR_INVALID, "no prompt given; see 'sanad generate --help'");
     }

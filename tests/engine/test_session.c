@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/session_internal.h"
+#include "kernels/noise.h"
 #include "tests/support/alloc_fail.h"
 #include "tests/support/test.h"
 #include "tests/support/vae_files.h"
@@ -190,6 +191,63 @@ TEST(session_shares_its_model_with_another)
         video_close(&mixed[i]);
     }
     video_bed_close(&b);
+}
+
+struct place {
+    struct video *video;
+    uint64_t seed;
+    int calls;
+};
+
+/* What the session must make itself: stream 0 at first, 1 + step after a step. */
+static int noise_of_place(void *ctx, int64_t first, int step, const struct tensor *y,
+                          struct err *err)
+{
+    struct place *p = ctx;
+    struct session *s = p->video->session;
+    const struct geometry_block block = session_block(s, session_blocks_done(s));
+    const bool behind_image = step >= 0 && session_settings(s)->image && block.first == 0;
+    const int64_t frame = session_latent_frame_size(s);
+
+    (void)err;
+    EXPECT_INT(first, block.first + (behind_image ? 1 : 0));
+    EXPECT_INT(y->dim[0], block.count - (behind_image ? 1 : 0));
+    EXPECT_INT(tensor_count(y), y->dim[0] * frame);
+    for (int64_t i = 0; i < tensor_count(y); i++) {
+        ((float *)y->data)[i] =
+            noise_normal(p->seed, step < 0 ? 0 : 1 + (uint64_t)step, first * frame + i);
+    }
+    p->calls++;
+    return ERR_OK;
+}
+
+/* So that any block can be made at any time, and blocks of another length begin alike. */
+TEST(session_noise_is_a_function_of_seed_stream_and_place)
+{
+    float *image = test_alloc((size_t)32 * 32 * 3 * sizeof(float));
+    struct video_bed b;
+
+    test_fill(image, (int64_t)32 * 32 * 3, 3);
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    for (int with_image = 0; with_image < 2; with_image++) {
+        struct session_request r = video_request(&b, 17); /* 5 latent frames: 3, 2 */
+        struct video v[2];
+        struct place place = {.video = &v[1], .seed = r.seed};
+        const struct session_hooks hooks = {.ctx = &place, .noise = noise_of_place};
+
+        r.image = with_image ? image : NULL;
+        video_make(&v[0], &b, &r);
+        video_open(&v[1], &b, &r);
+        session_set_hooks(v[1].session, &hooks);
+        video_run(&v[1]);
+        EXPECT_INT(place.calls, 2 * 4); /* each block: at first, and after all steps but the last */
+        EXPECT(video_same(&v[0], &v[1], 0, 17));
+        video_close(&v[0]);
+        video_close(&v[1]);
+    }
+    video_bed_close(&b);
+    free(image);
 }
 
 /* ---- guidance ---- */

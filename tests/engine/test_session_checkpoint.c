@@ -84,6 +84,18 @@ TEST(session_checkpoint_causal_video_continues_with_a_window)
     check_causal(&b, &r, 5);
 }
 
+/* A causal model that sanad.json gives a solver; within a block there is still nothing to save. */
+TEST(session_checkpoint_causal_video_continues_with_another_sampler)
+{
+    struct session_request r;
+    struct video_bed b;
+
+    small_blocks(&b, &r, 1, 9);
+    b.model->dir->defaults.sampler = SAMPLER_UNIPC;
+    r.steps = 3;
+    check_causal(&b, &r, 3);
+}
+
 TEST(session_checkpoint_causal_video_continues_behind_an_image)
 {
     float *image = test_alloc((size_t)32 * 32 * 3 * sizeof(float));

@@ -74,7 +74,8 @@ int golden_tensor(const struct golden_case *c, const char *name, struct tensor *
     const struct safetensors_entry *e = c->data ? safetensors_find(c->data, name) : NULL;
 
     if (!e) {
-        return err_set(err, ERR_FORMAT, "%s: no tensor %s", c->file, name);
+        err_set(err, ERR_FORMAT, "%s: no tensor %s", c->file, name);
+        return ERR_FORMAT;
     }
     *ret = e->tensor;
     return ERR_OK;
@@ -103,7 +104,7 @@ static double stored_value(const struct tensor *t, int64_t i)
 int golden_compare(struct golden_case *c, const char *name, const float *got, int64_t n,
                    struct err *err)
 {
-    struct tensor want = {0};
+    struct tensor want;
     double max_want = 0;
     double max_diff = 0;
     double rel;

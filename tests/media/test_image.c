@@ -207,7 +207,8 @@ static uint8_t png_expected(const uint8_t *s, const struct png_type *t, int pixe
     case 6:
         return s[(ptrdiff_t)pixel * t->samples + k];
     default:
-        return (uint8_t)(s[(ptrdiff_t)pixel * t->samples] * 255 / (t->depth >= 8 ? 255 : (1 << t->depth) - 1));
+        return (uint8_t)(s[(ptrdiff_t)pixel * t->samples] * 255 /
+                         (t->depth >= 8 ? 255 : (1 << t->depth) - 1));
     }
 }
 
@@ -421,7 +422,8 @@ TEST(image_reads_jpeg_of_every_chroma_layout)
     static const struct {
         enum AVPixelFormat format;
         int sx, sy;
-    } layout[] = {{AV_PIX_FMT_YUVJ444P, 0, 0}, {AV_PIX_FMT_YUVJ422P, 1, 0}, {AV_PIX_FMT_YUVJ420P, 1, 1}};
+    } layout[] = {
+        {AV_PIX_FMT_YUVJ444P, 0, 0}, {AV_PIX_FMT_YUVJ422P, 1, 0}, {AV_PIX_FMT_YUVJ420P, 1, 1}};
 
     for (size_t i = 0; i < ARRAY_LEN(layout); i++) {
         struct str jpeg = make_jpeg(101, 75, layout[i].format, layout[i].sx, layout[i].sy);
@@ -527,8 +529,7 @@ TEST(image_applies_exif_orientation)
             const int y = i / 2 ? image.height - 3 : 2;
 
             for (int k = 0; k < 3; k++) {
-                EXPECT(abs(pixel(&image, x, y)[k] - field[want[o - 1][i]][k]) <=
-                       2);
+                EXPECT(abs(pixel(&image, x, y)[k] - field[want[o - 1][i]][k]) <= 2);
             }
         }
         image_done(&image);

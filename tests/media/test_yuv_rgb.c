@@ -49,7 +49,8 @@ static double chroma(const uint8_t *plane, int w, int h, double x, double y)
             const int cx = x0 + i < 0 ? 0 : x0 + i > w - 1 ? w - 1 : x0 + i;
             const int cy = y0 + j < 0 ? 0 : y0 + j > h - 1 ? h - 1 : y0 + j;
 
-            sum += (i ? x - x0 : 1 - (x - x0)) * (j ? y - y0 : 1 - (y - y0)) * plane[(ptrdiff_t)cy * w + cx];
+            sum += (i ? x - x0 : 1 - (x - x0)) * (j ? y - y0 : 1 - (y - y0)) *
+                   plane[(ptrdiff_t)cy * w + cx];
         }
     }
     return sum;
@@ -62,12 +63,13 @@ static void check(int w, int h, int sx, int sy, bool full)
     uint8_t y[MAX * MAX];
     uint8_t c[2][MAX * MAX];
     uint8_t rgb[MAX * MAX * 3 + 1];
+    const ptrdiff_t end = (ptrdiff_t)w * h * 3;
     struct err err;
 
     fill(y, w * h, 1);
     fill(c[0], cw * ch, 2);
     fill(c[1], cw * ch, 3);
-    rgb[w * h * 3] = 77; /* a guard */
+    rgb[end] = 77; /* a guard */
     const struct yuv_picture p = {.width = w,
                                   .height = h,
                                   .plane = {y, c[0], c[1]},
@@ -77,18 +79,19 @@ static void check(int w, int h, int sx, int sy, bool full)
                                   .full_range = full};
 
     EXPECT_OK(yuv_rgb_convert(rgb, &p, &err));
-    EXPECT_INT(rgb[w * h * 3], 77);
+    EXPECT_INT(rgb[end], 77);
     for (int j = 0; j < h; j++) {
         for (int i = 0; i < w; i++) {
             const double x_at = sx == 2 ? i >> 2 : (i + 0.5) / (1 << sx) - 0.5;
             const double y_at = (j + 0.5) / (1 << sy) - 0.5;
+            const uint8_t *got = rgb + ((ptrdiff_t)j * w + i) * 3;
             double want[3];
 
             reference(want, y[j * w + i], chroma(c[0], cw, ch, x_at, y_at),
                       chroma(c[1], cw, ch, x_at, y_at), full);
             for (int k = 0; k < 3; k++) {
                 /* chroma is rounded to 8 bits before (1/2 * 1.8 * 1.14), the result after (1/2) */
-                EXPECT(fabs(rgb[(j * w + i) * 3 + k] - want[k]) <= 1.6);
+                EXPECT(fabs(got[k] - want[k]) <= 1.6);
             }
         }
     }
@@ -155,7 +158,7 @@ TEST(yuv_rgb_interpolates_chroma_as_libjpeg)
 
     EXPECT_OK(yuv_rgb_convert(rgb, &p, &err));
     for (int x = 0; x < 4; x++) {
-        EXPECT_INT(rgb[x * 3], red[x]);
+        EXPECT_INT(rgb[(ptrdiff_t)x * 3], red[x]);
     }
 }
 
