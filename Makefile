@@ -147,17 +147,34 @@ lint:
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
 
-# libFuzzer, FUZZ_SECONDS for each target; a finding is written to build/fuzz/.
+# libFuzzer, FUZZ_SECONDS for each target; what it finds and says is in build/fuzz/.
 FUZZ_SECONDS ?= 60
-FUZZ_FLAGS := -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS := -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+FUZZ_LIB   := -fsanitize=fuzzer-no-link,address,undefined
+FUZZ_MAIN  := -fsanitize=fuzzer,address,undefined
 FUZZ_EXE   := $(FUZZ:tests/fuzz/%.c=build/fuzz/%)
-$(FUZZ_EXE): build/fuzz/%: tests/fuzz/%.c $(C_SRC) $(CC_SRC) $(B)/flags
-	@mkdir -p build/fuzz
-	clang++ $(CPPFLAGS) $(PKG_CFLAGS) -std=c++17 $(FUZZ_FLAGS) -c -o build/fuzz/$*.shim.o $(CC_SRC)
-	clang $(CPPFLAGS) $(PKG_CFLAGS) -std=c17 $(FUZZ_FLAGS) -o $@ $< $(C_SRC) build/fuzz/$*.shim.o $(LIBS)
+FUZZ_OBJ   := $(C_SRC:%.c=build/fuzz/%.o) $(CC_SRC:%.cc=build/fuzz/%.o)
 
-fuzz: $(FUZZ_EXE)
-	tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_EXE)
+build/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "fuzz cc  $<"
+	@clang $(CPPFLAGS) $(PKG_CFLAGS) -std=c17 $(FUZZ_FLAGS) $(FUZZ_LIB) -MMD -MP -c -o $@ $<
+
+build/fuzz/%.o: %.cc
+	@mkdir -p $(@D)
+	@echo "fuzz c++ $<"
+	@clang++ $(CPPFLAGS) $(PKG_CFLAGS) -std=c++17 $(FUZZ_FLAGS) $(FUZZ_LIB) -MMD -MP -c -o $@ $<
+
+$(FUZZ_EXE): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(FUZZ_OBJ)
+	@echo "fuzz ld  $@"
+	@clang++ $(FUZZ_FLAGS) $(FUZZ_MAIN) -pthread -o $@ $^ $(LIBS)
+
+-include $(FUZZ_OBJ:.o=.d)
+
+fuzz:
+	@tools/setup.sh lint
+	@$(MAKE) --no-print-directory -j2 $(FUZZ_EXE)
+	@tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_EXE)
 
 install: all
 	install -D -m 755 $(B)/sanad $(DESTDIR)$(PREFIX)/bin/sanad

@@ -453,6 +453,9 @@ TEST(transformer_saves_the_same_state_with_and_without_a_velocity)
         whole.first_frame = frames;
         whole.item[0].save = true;
         whole.item[0].history = &first.item[0].saved;
+        for (int64_t i = 0; i < frames; i++) {
+            whole.item[0].timestep[i] = (float)(100 * i);
+        }
         trimmed = whole;
         trimmed.item[0].no_v = true;
         run(&whole);
