@@ -149,19 +149,19 @@ struct model_defaults {
     int steps;                 /* "steps": 1..200; longlive: entries of the list */
     int n_renoise;
     double renoise[RENOISE_MAX_STEPS]; /* "renoise_timesteps": [1000, 960, 889, 727] */
-    bool bf16_timesteps;               /* "bf16_timesteps": the list is rounded to bf16 (MODEL 5.6) */
-    double flow_shift;                 /* "flow_shift": 0.1..30 */
-    double guidance_scale;             /* "guidance_scale": 0..20 */
-    int64_t block_latent_frames;       /* "block_latent_frames": 1..1024 */
-    int64_t history_blocks;            /* "history_blocks": -1 all, else 1..64 */
-    double fps;                        /* "fps": 1..60 */
-    int64_t width, height;             /* "size": "832x480" */
-    int64_t frames;                    /* "frames" */
-    enum chi_wording chi;              /* "chi": "video" "image" "none" */
-    bool lower_case;                   /* "lower_case" */
-    int64_t max_prompt_tokens;         /* "max_prompt_tokens": 8..1024; 300 */
-    int motion_score;                  /* "motion_score": 0..100; 0: no suffix */
-    bool size_buckets;                 /* "size_buckets": false: any size is native */
+    bool bf16_timesteps;         /* "bf16_timesteps": the list is rounded to bf16 (MODEL 5.6) */
+    double flow_shift;           /* "flow_shift": 0.1..30 */
+    double guidance_scale;       /* "guidance_scale": 0..20 */
+    int64_t block_latent_frames; /* "block_latent_frames": 1..1024 */
+    int64_t history_blocks;      /* "history_blocks": -1 all, else 1..64 */
+    double fps;                  /* "fps": 1..60 */
+    int64_t width, height;       /* "size": "832x480" */
+    int64_t frames;              /* "frames" */
+    enum chi_wording chi;        /* "chi": "video" "image" "none" */
+    bool lower_case;             /* "lower_case" */
+    int64_t max_prompt_tokens;   /* "max_prompt_tokens": 8..1024; 300 */
+    int motion_score;            /* "motion_score": 0..100; 0: no suffix */
+    bool size_buckets;           /* "size_buckets": false: any size is native */
 };
 
 #endif

@@ -223,7 +223,11 @@ static void name_after_folder(struct model_dir *dir)
         const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                            (c >= '0' && c <= '9') || strchr("._-", c);
 
-        dir->defaults.id[n++] = plain ? c : '-';
+        dir->defaults.id[n] = '-';
+        if (plain) {
+            dir->defaults.id[n] = c;
+        }
+        n++;
     }
     dir->defaults.id[n] = '\0';
 }

@@ -152,12 +152,12 @@ TEST(session_threads_do_not_change_a_bit)
             struct session_request r;
 
             video_bed_open(&b[i], all_models[m], i == 0 ? 1 : 3);
-            r = video_request(&b[i], 13);
+            r = video_request(&b[i], 9);
             r.guidance_scale = 3;
-            set_block(&b[i], 2);
+            set_block(&b[i], 1);
             video_make(&v[i], &b[i], &r);
         }
-        EXPECT(video_same(&v[0], &v[1], 0, 13));
+        EXPECT(video_same(&v[0], &v[1], 0, 9));
         for (int i = 0; i < 2; i++) {
             video_close(&v[i]);
             video_bed_close(&b[i]);
@@ -261,12 +261,12 @@ TEST(session_guidance_counts_above_one)
 
         video_bed_open(&b, all_models[m], 1);
         if (m == 2) {
-            set_block(&b, 2);
+            set_block(&b, 1);
         }
-        plain = video_request(&b, 13);
+        plain = video_request(&b, 9);
         guided = plain;
         guided.guidance_scale = 0.5;
-        EXPECT_INT(difference(&b, &plain, &guided), 13);
+        EXPECT_INT(difference(&b, &plain, &guided), 9);
         guided.guidance_scale = 2;
         EXPECT_INT(difference(&b, &plain, &guided), 0);
         plain = guided;
@@ -274,9 +274,81 @@ TEST(session_guidance_counts_above_one)
         EXPECT_INT(difference(&b, &plain, &guided), 0);
         plain.negative_prompt = NULL;
         guided.negative_prompt = "";
-        EXPECT_INT(difference(&b, &plain, &guided), 13);
+        EXPECT_INT(difference(&b, &plain, &guided), 9);
         video_bed_close(&b);
     }
+}
+
+struct by_hand {
+    struct session *s; /* all blocks done */
+    float *latents;    /* of all of them */
+    struct history history;
+};
+
+/* What all blocks but the last leave, with either prompt. */
+static void check_histories(struct workspace *ws, void *ctx)
+{
+    struct by_hand *h = ctx;
+    struct session *s = h->s;
+    const int64_t frame = session_latent_frame_size(s);
+    const size_t mark = workspace_mark(ws);
+    struct err err;
+
+    for (int i = 0; i < 2; i++) {
+        const struct transformer_text *text = i == 0 ? &s->text[0] : &s->negative;
+
+        EXPECT_OK(history_init(&h->history, s->model->transformer, ws,
+                               s->history[i].sum.tail.dim[1], -1, &err));
+        for (int64_t k = 0; k + 1 < s->set.blocks; k++) {
+            const struct geometry_block b = session_block(s, k);
+            struct tensor x = session_block_latents(s, k); /* for its shape */
+
+            EXPECT_OK(workspace_tensor(ws, &x, DTYPE_F32, x.rank, x.dim, &err));
+            EXPECT_OK(device_upload(ws->dev, &x, h->latents + b.first * frame, &err));
+            EXPECT_OK(denoiser_save_state(s->model->transformer, ws, &x, text,
+                                          history_read(&h->history), &h->history.own, b.first,
+                                          &err));
+            EXPECT_OK(history_push(&h->history, &err));
+        }
+        if (!ws->dev->dry_run) {
+            const struct transformer_state *a = &h->history.sum;
+            const struct transformer_state *b = &s->history[i].sum;
+
+            EXPECT(memcmp(a->s.data, b->s.data, tensor_bytes(&a->s)) == 0);
+            EXPECT(memcmp(a->k_sum.data, b->k_sum.data, tensor_bytes(&a->k_sum)) == 0);
+            EXPECT(memcmp(a->tail.data, b->tail.data, tensor_bytes(&a->tail)) == 0);
+        }
+    }
+    workspace_rewind(ws, mark);
+}
+
+/* Each branch carries the sums of its own prompt, at absolute places in time. */
+TEST(session_carries_the_state_of_both_prompts)
+{
+    struct session_request r;
+    struct by_hand h;
+    struct video_bed b;
+    struct video v;
+    struct err err;
+    int64_t frame;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    r = video_request(&b, 25); /* 3, 2, 2 */
+    r.guidance_scale = 2;
+    video_open(&v, &b, &r);
+    frame = session_latent_frame_size(v.session);
+    h = (struct by_hand){.s = v.session};
+    h.latents = test_alloc((size_t)(7 * frame) * sizeof(float));
+    while (!session_finished(v.session)) {
+        const int64_t first = video_block(&v).first;
+
+        EXPECT_OK(session_latents(v.session, h.latents + first * frame, &err));
+    }
+    vae_files_run(&b.dev, check_histories, &h);
+    free(h.latents);
+    video_close(&v);
+    video_bed_close(&b);
 }
 
 /* ---- prompts that change ---- */
@@ -290,8 +362,8 @@ TEST(session_switch_changes_later_blocks_only)
     struct video v;
 
     video_bed_open(&b, "tiny-long", 1);
-    set_block(&b, 2);
-    plain = video_request(&b, 41); /* 11 latent frames: 3, 2, 2, 2, 2 */
+    set_block(&b, 1);
+    plain = video_request(&b, 17);
     r = plain;
     r.switches = switches;
     r.n_switches = 1;
@@ -561,7 +633,7 @@ TEST(session_passes_on_what_on_frame_says)
 
 struct phases {
     int64_t seen[SESSION_DECODE + 1];
-    int64_t blocks, latents;
+    int64_t at_the_end; /* reports of all the work */
 };
 
 static void count_phases(struct video *v, const struct session_progress *p)
@@ -572,6 +644,7 @@ static void count_phases(struct video *v, const struct session_progress *p)
     EXPECT(p->block == session_blocks_done(v->session) && p->block < p->blocks);
     EXPECT_INT(p->blocks, session_settings(v->session)->blocks);
     phases->seen[p->phase]++;
+    phases->at_the_end += p->fraction > 1 - 1e-9;
 }
 
 TEST(session_reports_each_unit_of_work)
@@ -594,6 +667,7 @@ TEST(session_reports_each_unit_of_work)
     EXPECT_INT(phases.seen[SESSION_DENOISE], (int64_t)3 * 4);
     EXPECT_INT(phases.seen[SESSION_CACHE], 2); /* the last block's state is never needed */
     EXPECT_INT(phases.seen[SESSION_DECODE], 7);
+    EXPECT_INT(phases.at_the_end, 1);
     EXPECT(fabs(v.fraction - 1.0) < 1e-9);
     video_close(&v);
     video_bed_close(&b);
