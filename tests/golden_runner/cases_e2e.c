@@ -92,29 +92,6 @@ static void set_defaults(const struct golden_case *c, struct model_defaults *d)
     d->n_renoise = n > 0 ? n : d->n_renoise;
 }
 
-static int read_image(struct golden_bench *b, const float **ret, struct err *err)
-{
-    struct tensor t;
-    float *rgb;
-    int rc;
-
-    *ret = NULL;
-    if (!safetensors_find(b->c->data, "in.image01")) {
-        return ERR_OK;
-    }
-    rc = golden_tensor(b->c, "in.image01", &t, err);
-    if (rc != ERR_OK) {
-        return rc;
-    }
-    rgb = golden_floats(b, tensor_count(&t));
-    golden_to_channels_last(rgb, t.data, 3, t.dim[2] * t.dim[3]);
-    for (int64_t i = 0; i < tensor_count(&t); i++) {
-        rgb[i] = 2.0F * rgb[i] - 1.0F;
-    }
-    *ret = rgb;
-    return ERR_OK;
-}
-
 /* Prompts by block: params.prompts and chunk_prompt, or params.prompt alone. */
 static void read_prompts(const struct golden_case *c, struct session_request *r,
                          struct session_switch *switches)
@@ -173,6 +150,7 @@ static int check_video(struct golden_bench *b, struct model *model, struct err *
     struct e2e_check k = {.b = b};
     struct tensor frames;
     struct tensor latents;
+    struct tensor image = {0};
     int rc = golden_tensor(c, "out.frames", &frames, err);
 
     if (rc == ERR_OK) {
@@ -180,7 +158,8 @@ static int check_video(struct golden_bench *b, struct model *model, struct err *
                             &k.noise, err);
     }
     if (rc == ERR_OK) {
-        rc = read_image(b, &request.image, err);
+        rc = golden_image(b, &image, err);
+        request.image = image.data;
     }
     if (rc != ERR_OK) {
         return rc;

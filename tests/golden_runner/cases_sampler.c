@@ -218,22 +218,7 @@ static int clip_inputs(struct golden_bench *b, struct clip_check *k, struct err 
     if (rc == ERR_OK && k->guided) {
         rc = golden_text(b, "in.negative_embeds", "in.negative_mask", 0, &k->negative, err);
     }
-    if (rc == ERR_OK && safetensors_find(b->c->data, "in.image01")) {
-        struct tensor t;
-        float *rgb;
-
-        rc = golden_tensor(b->c, "in.image01", &t, err);
-        if (rc != ERR_OK) {
-            return rc;
-        }
-        rgb = golden_floats(b, tensor_count(&t));
-        golden_to_channels_last(rgb, t.data, 3, t.dim[2] * t.dim[3]);
-        for (int64_t i = 0; i < tensor_count(&t); i++) {
-            rgb[i] = 2.0F * rgb[i] - 1.0F;
-        }
-        k->image = TENSOR_F32(rgb, 1, t.dim[2], t.dim[3], 3);
-    }
-    return rc;
+    return rc != ERR_OK ? rc : golden_image(b, &k->image, err);
 }
 
 static int compare_clip(struct golden_bench *b, const struct clip_check *k, struct err *err)
@@ -313,33 +298,6 @@ static int compare_if_there(struct long_check *k, const char *key, const struct 
     return golden_compare_latents(k->b, key, t, 1, err);
 }
 
-static int compare_own(struct long_check *k, const char *prefix, const struct transformer_state *s,
-                       struct err *err)
-{
-    static const char *const name[3] = {"vk", "k_sum", "temporal"};
-    const struct tensor *part[3] = {&s->s, &s->k_sum, &s->tail};
-    int rc = ERR_OK;
-
-    for (int64_t i = 0; i < 3 * s->s.dim[0] && rc == ERR_OK; i++) {
-        const struct tensor t = tensor_slice(part[i % 3], i / 3, 1);
-        const float *got = t.data;
-        char key[96];
-
-        snprintf(key, sizeof(key), "%s.layer%lld.%s", prefix, (long long)(i / 3), name[i % 3]);
-        if (k->b->c->dev->dry_run || !safetensors_find(k->b->c->data, key)) {
-            continue;
-        }
-        if (i % 3 == 2) {
-            float *first = golden_floats(k->b, tensor_count(&t));
-
-            golden_to_channels_first(first, t.data, t.dim[2], t.dim[1]);
-            got = first;
-        }
-        rc = golden_compare(k->b->c, key, got, tensor_count(&t), err);
-    }
-    return rc;
-}
-
 static int run_chunk(struct long_check *k, const struct transformer_text *text, struct history *h,
                      const struct tensor *x, struct err *err)
 {
@@ -384,7 +342,7 @@ static int push_last(struct long_check *k, const struct transformer_text *text, 
                                  i == 0 ? &h->own : history_read(h), &h->own, k->starts[i], err);
         if (rc == ERR_OK) {
             snprintf(key, sizeof(key), "out.recache%d", i);
-            rc = compare_own(k, key, &h->own, err);
+            rc = golden_compare_state(k->b, key, &h->own, err);
         }
     }
     return rc != ERR_OK ? rc : history_push(h, err);
@@ -433,7 +391,7 @@ static int run_long(struct golden_bench *b, void *ctx, struct err *err)
         }
         if (rc == ERR_OK) {
             snprintf(key, sizeof(key), "out.chunk%d.state", k->chunk);
-            rc = compare_own(k, key, &h.own, err);
+            rc = golden_compare_state(k->b, key, &h.own, err);
         }
     }
     return rc == ERR_OK ? compare_if_there(k, "out.latents", &all, err) : rc;

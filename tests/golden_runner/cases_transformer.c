@@ -511,33 +511,6 @@ struct causal_check {
     float t[MAX_CHUNKS];
 };
 
-static int compare_state(struct golden_bench *b, int64_t chunk, const struct transformer_state *s,
-                         struct err *err)
-{
-    const struct tensor *part[3] = {&s->s, &s->k_sum, &s->tail};
-    static const char *const name[3] = {"vk", "k_sum", "temporal"};
-    int rc = ERR_OK;
-
-    for (int64_t l = 0; l < b->tf->config.layers && rc == ERR_OK; l++) {
-        for (int i = 0; i < 3 && rc == ERR_OK; i++) {
-            const struct tensor t = tensor_slice(part[i], l, 1);
-            const float *got = t.data;
-            char key[96];
-
-            snprintf(key, sizeof(key), "out.chunk%lld.state.layer%lld.%s", (long long)chunk,
-                     (long long)l, name[i]);
-            if (i == 2) { /* stored [D, hw] */
-                float *first = golden_floats(b, tensor_count(&t));
-
-                golden_to_channels_first(first, t.data, t.dim[2], t.dim[1]);
-                got = first;
-            }
-            rc = golden_compare(b->c, key, got, tensor_count(&t), err);
-        }
-    }
-    return rc;
-}
-
 /* Sum of the blocks in the window before chunk, and the last one's tail. */
 static int causal_history(struct golden_bench *b, const struct causal_check *k, int64_t chunk,
                           const struct transformer_state *own, const struct transformer_state *sum,
@@ -607,8 +580,11 @@ static int run_causal(struct golden_bench *b, void *ctx, struct err *err)
         if (rc == ERR_OK) {
             rc = causal_pass(b, k, i, &item, 0.0F, "clean_out", err);
         }
-        if (rc == ERR_OK && !b->c->dev->dry_run) {
-            rc = compare_state(b, i, &own[i], err);
+        if (rc == ERR_OK) {
+            char prefix[64];
+
+            snprintf(prefix, sizeof(prefix), "out.chunk%lld.state", (long long)i);
+            rc = golden_compare_state(b, prefix, &own[i], err);
         }
     }
     return rc;

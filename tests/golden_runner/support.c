@@ -104,6 +104,56 @@ int golden_text(struct golden_bench *b, const char *y, const char *mask, int64_t
     return ERR_OK;
 }
 
+int golden_image(struct golden_bench *b, struct tensor *ret, struct err *err)
+{
+    struct tensor t;
+    float *rgb;
+    int rc;
+
+    *ret = (struct tensor){0};
+    if (!safetensors_find(b->c->data, "in.image01")) {
+        return ERR_OK;
+    }
+    rc = golden_tensor(b->c, "in.image01", &t, err);
+    if (rc != ERR_OK) {
+        return rc;
+    }
+    rgb = golden_floats(b, tensor_count(&t));
+    golden_to_channels_last(rgb, t.data, 3, t.dim[2] * t.dim[3]);
+    for (int64_t i = 0; i < tensor_count(&t); i++) {
+        rgb[i] = 2.0F * rgb[i] - 1.0F;
+    }
+    *ret = TENSOR_F32(rgb, 1, t.dim[2], t.dim[3], 3);
+    return ERR_OK;
+}
+
+int golden_compare_state(struct golden_bench *b, const char *prefix,
+                         const struct transformer_state *state, struct err *err)
+{
+    static const char *const name[3] = {"vk", "k_sum", "temporal"};
+    const struct tensor *part[3] = {&state->s, &state->k_sum, &state->tail};
+    int rc = ERR_OK;
+
+    for (int64_t i = 0; i < 3 * state->s.dim[0] && rc == ERR_OK; i++) {
+        const struct tensor t = tensor_slice(part[i % 3], i / 3, 1);
+        const float *got = t.data;
+        char key[96];
+
+        snprintf(key, sizeof(key), "%s.layer%lld.%s", prefix, (long long)(i / 3), name[i % 3]);
+        if (b->c->dev->dry_run || !safetensors_find(b->c->data, key)) {
+            continue;
+        }
+        if (i % 3 == 2) { /* stored [D, hw] */
+            float *first = golden_floats(b, tensor_count(&t));
+
+            golden_to_channels_first(first, t.data, t.dim[2], t.dim[1]);
+            got = first;
+        }
+        rc = golden_compare(b->c, key, got, tensor_count(&t), err);
+    }
+    return rc;
+}
+
 int golden_ints(const struct golden_case *c, const char *key, int64_t *out, int max)
 {
     const cJSON *array = cJSON_GetObjectItemCaseSensitive(c->params, key);

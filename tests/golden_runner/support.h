@@ -36,6 +36,14 @@ MUST_CHECK int golden_latents(struct golden_bench *b, const char *name, int64_t 
 MUST_CHECK int golden_text(struct golden_bench *b, const char *y, const char *mask, int64_t index,
                            struct tensor *ret, struct err *err);
 
+/* The picture `in.image01` [1, 3, H, W] in [0, 1], as [1, H, W, 3] in [-1, 1]; data NULL if the case
+ * has none. */
+MUST_CHECK int golden_image(struct golden_bench *b, struct tensor *ret, struct err *err);
+
+/* Compares a block's own state with the outputs PREFIX.layerN.{vk,k_sum,temporal} that there are. */
+MUST_CHECK int golden_compare_state(struct golden_bench *b, const char *prefix,
+                                    const struct transformer_state *state, struct err *err);
+
 /* An integer array of the params; returns its length, at most max. */
 int golden_ints(const struct golden_case *c, const char *key, int64_t *out, int max);
 
