@@ -29,8 +29,8 @@ static const double DECODE_WORK = 2.35;
 
 /* ---- progress and cancel ---- */
 
-/* As report() adds it up. A bidirectional clip is denoised whole before its first block; the state of
- * a block-causal block is computed when the next one starts. */
+/* As report() adds it up. A bidirectional clip is denoised whole before its first block; the state
+ * of a block-causal block is computed when the next one starts. */
 double session_work(const struct session *s, int64_t blocks)
 {
     struct geometry_block last;

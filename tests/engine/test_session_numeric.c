@@ -1,6 +1,6 @@
 /*
- * Weights that are not numbers: whichever tensor has one, a session ends with ERR_NUMERIC and names the
- * stage. Every clamp, maximum and rectifier on the way has to let it through.
+ * Weights that are not numbers: whichever tensor has one, a session ends with ERR_NUMERIC and
+ * names the stage. Every clamp, maximum and rectifier on the way has to let it through.
  */
 #include <math.h>
 #include <stdio.h>
@@ -49,7 +49,8 @@ static void overwrite(const struct patient *p, size_t at, const void *bytes, siz
     EXPECT(fclose(f) == 0);
 }
 
-/* Element `index` (-1: the last one) becomes `value`, NaN or infinity, in the tensor's own type. Returns where. */
+/* Element `index` (-1: the last one) becomes `value`, NaN or infinity, in the tensor's own type.
+ * Returns where. */
 static size_t plant(const struct patient *p, const struct tensor *t, int64_t index, float value)
 {
     const uint16_t bf16 = isnan(value) ? 0x7fc0 : 0x7f80;

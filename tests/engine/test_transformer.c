@@ -325,8 +325,8 @@ TEST(transformer_empty_history_is_no_history)
 }
 
 /*
- * The first layer's keys and values depend on their own token alone, so its sums over a clip are the
- * sums over its parts, if positions in time are absolute.
+ * The first layer's keys and values depend on their own token alone, so its sums over a clip are
+ * the sums over its parts, if positions in time are absolute.
  */
 TEST(transformer_first_layers_sums_add_up_over_blocks)
 {
@@ -430,8 +430,8 @@ TEST(transformer_tail_reaches_the_next_block)
 /* ---- saving ---- */
 
 /*
- * Without a velocity the last layer is cut short (MODEL 4.5); what is saved does not show it. Not to
- * the bit: how a BLAS rounds a row of a product depends on how many rows there are.
+ * Without a velocity the last layer is cut short (MODEL 4.5); what is saved does not show it. Not
+ * to the bit: how a BLAS rounds a row of a product depends on how many rows there are.
  */
 TEST(transformer_saves_the_same_state_with_and_without_a_velocity)
 {

@@ -32,8 +32,8 @@ void original_done(struct original *o);
 /* A snapshot of the session; `to` is initialised. */
 void original_save(struct session *s, struct str *to);
 
-/* A new session, put back behind `done` blocks or solver steps in one of the ways, makes the rest: the
- * same pictures, and on the way the same snapshot. */
+/* A new session, put back behind `done` blocks or solver steps in one of the ways, makes the rest:
+ * the same pictures, and on the way the same snapshot. */
 void original_check_replay(const struct original *o, int64_t done);
 void original_check_step(const struct original *o, int done);
 

@@ -99,6 +99,19 @@ void video_open(struct video *v, struct video_bed *b, const struct session_reque
     EXPECT_OK(video_try_open(v, b, request, &err));
 }
 
+void video_refused(struct video_bed *b, const struct session_request *request, int code,
+                   const char *part)
+{
+    struct video v;
+    struct err err = {0};
+    const int rc = video_try_open(&v, b, request, &err);
+
+    video_close(&v);
+    EXPECT_INT(rc, code);
+    EXPECT_CONTAINS(err.msg, part);
+    EXPECT(!b->dev.dry_run);
+}
+
 struct geometry_block video_block(struct video *v)
 {
     const int64_t before = v->delivered;

@@ -13,13 +13,13 @@ struct video_bed {
     struct model *model;
 };
 
-/* model: "tiny-long" of tests/golden, or a path. The prompt's instruction is left out, which makes the
- * text encoder's work short; tests may change model->dir->defaults further. */
+/* model: "tiny-long" of tests/golden, or a path. The prompt's instruction is left out, which makes
+ * the text encoder's work short; tests may change model->dir->defaults further. */
 void video_bed_open(struct video_bed *b, const char *model, int threads);
 void video_bed_close(struct video_bed *b);
 
-/* A short prompt at 32x32 (64x64 for the LTX-2 model), exact size, without guidance; three solver steps
- * unless the model has a list of its own. */
+/* A short prompt at 32x32 (64x64 for the LTX-2 model), exact size, without guidance; three solver
+ * steps unless the model has a list of its own. */
 struct session_request video_request(const struct video_bed *b, int64_t frames);
 
 enum {
@@ -48,6 +48,10 @@ MUST_CHECK int video_try_open(struct video *v, struct video_bed *b,
                               const struct session_request *request, struct err *err);
 
 void video_open(struct video *v, struct video_bed *b, const struct session_request *request);
+
+/* Opening fails with that code and a sentence with `part`, and leaves the device as it was. */
+void video_refused(struct video_bed *b, const struct session_request *request, int code,
+                   const char *part);
 
 /* The next block. */
 struct geometry_block video_block(struct video *v);
