@@ -58,6 +58,7 @@ static int parse_number(const struct cli_option *o, const char *text, struct err
 static int parse_size(const struct cli_option *o, const char *text, struct err *err)
 {
     int64_t *to = o->to;
+    const char *rest;
     char *end;
     long long w;
     long long h;
@@ -68,9 +69,9 @@ static int parse_size(const struct cli_option *o, const char *text, struct err *
         return err_set(err, ERR_INVALID, "--%s: '%s' is not WIDTHxHEIGHT, such as 832x480", o->name,
                        text);
     }
-    text = end + 1;
-    h = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || w < 1 || h < 1) {
+    rest = end + 1;
+    h = strtoll(rest, &end, 10);
+    if (end == rest || *end != '\0' || errno != 0 || w < 1 || h < 1) {
         return err_set(err, ERR_INVALID, "--%s: '%s' is not WIDTHxHEIGHT, such as 832x480", o->name,
                        text);
     }

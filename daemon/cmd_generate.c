@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "daemon/cli_options.h"
@@ -104,6 +105,19 @@ static int choose_device(const struct generate *g, struct err *err)
     return ERR_OK; /* auto: this build has no GPU backend */
 }
 
+/* The output is emptied before the first frame: it must not be the picture. */
+static int check_image(const struct generate *g, struct err *err)
+{
+    struct stat image;
+    struct stat output;
+
+    if (g->image && stat(g->image, &image) == 0 && stat(g->output, &output) == 0 &&
+        image.st_dev == output.st_dev && image.st_ino == output.st_ino) {
+        return err_set(err, ERR_INVALID, "--output: '%s' is the file of --image", g->output);
+    }
+    return ERR_OK;
+}
+
 static int make_request(struct generate *g, struct cli_option *options, int n, struct err *err)
 {
     struct session_request *r = &g->render.request;
@@ -114,6 +128,9 @@ static int make_request(struct generate *g, struct cli_option *options, int n, s
     }
     if (rc == ERR_OK && g->json && strcmp(g->output, "-") == 0) {
         rc = err_set(err, ERR_INVALID, "--json and '-o -' both want standard output");
+    }
+    if (rc == ERR_OK) {
+        rc = check_image(g, err);
     }
     if (rc == ERR_OK) {
         rc = parse_prompt_at(g, err);
@@ -200,6 +217,8 @@ static int render_to_file(struct generate *g, struct model *model, struct err *e
         progress_start(&g->progress, render_settings(r), model->dir->defaults.id, model->dev->name,
                        render_memory(r), g->output);
         rc = finish_file(g, r, render_run(r, err), err);
+    } else {
+        output_file_remove(&g->file); /* nothing whole is in it */
     }
     render_close(r);
     output_file_close(&g->file);

@@ -45,7 +45,7 @@ struct session_request {
     int64_t width, height;                 /* (0: default) both or neither */
     int64_t frames;                        /* (0: default) */
     uint64_t seed;
-    int steps;             /* (0: default); LongLive: must be 0 */
+    int steps;             /* (0: default); LongLive: 0 or as many as its list has */
     bool has_guidance;     /* guidance_scale is given; else the model's */
     double guidance_scale; /* 0..20; above 1 the negative prompt is evaluated too */
     double flow_shift;     /* (0: default) */

@@ -262,12 +262,13 @@ static int embed_times(struct transformer_run *run, struct err *err)
 {
     const size_t entries = (size_t)(run->items * run->frames);
     float *times = malloc(entries * (sizeof(float) + sizeof(int32_t)));
-    int32_t *group = (int32_t *)(void *)(times + entries);
+    int32_t *group;
     int rc;
 
     if (!times) {
         return err_set(err, ERR_NO_MEMORY, "timesteps of %zu frames", entries);
     }
+    group = (int32_t *)(void *)(times + entries);
     run->n_times = distinct_times(run, times, group);
     rc = upload_times(run, times, group, err);
     free(times);

@@ -37,4 +37,4 @@ fi
 echo "sanad: installing$missing"
 $sudo apt-get update -q >/dev/null
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -q --no-install-recommends $missing >/dev/null
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null
