@@ -1,5 +1,5 @@
 # sanad: out-of-tree build. Objects live in build/$(MODE), so modes coexist.
-#   make [MODE=release|debug|asan|tsan] [CUDA=auto|no]
+#   make [MODE=release|debug|asan|tsan] [CUDA=auto|no]   (CUDA: the GPU backend is not there yet)
 # Adding a source file edits nothing here: folders are searched by wildcard.
 
 MODE    ?= release
@@ -8,6 +8,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 GOLDEN  ?= tests/golden
 JSON    ?=
+JOBS    ?= $(shell nproc)
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -115,13 +116,13 @@ $(B)/bench-engine: $(BENCH:%.c=$(B)/%.o) $(LIB)
 # One command on a fresh machine: packages, build, a video.
 demo:
 	@tools/setup.sh build
-	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tools/demo.sh $(B)/sanad
 
 # Likewise: packages, build, all tests.
 test:
 	@tools/setup.sh test
-	@$(MAKE) --no-print-directory -j2 all build-tests
+	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
 	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad"
 
 build-tests: $(TEST_EXE) $(B)/golden
@@ -130,7 +131,7 @@ build-tests: $(TEST_EXE) $(B)/golden
 THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render,$(TEST_EXE))
 test-threads:
 	@tools/setup.sh test
-	@$(MAKE) --no-print-directory -j2 $(THREAD_TESTS)
+	@$(MAKE) --no-print-directory -j$(JOBS) $(THREAD_TESTS)
 	@tests/run.sh $(THREAD_TESTS)
 
 golden: $(B)/golden
@@ -173,7 +174,7 @@ $(FUZZ_EXE): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(FUZZ_OBJ)
 
 fuzz:
 	@tools/setup.sh lint
-	@$(MAKE) --no-print-directory -j2 $(FUZZ_EXE)
+	@$(MAKE) --no-print-directory -j$(JOBS) $(FUZZ_EXE)
 	@tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_EXE)
 
 install: all

@@ -4,7 +4,7 @@
  * A function that can fail returns int (ERR_OK or a negative enum err_code) and takes a
  * struct err * as its last parameter; the caller owns it and it is never NULL. The sentence is
  * written once, where the error arises, and names the file, field and limit; callers may put
- * context in front with err_prefix(). Any thread.
+ * context in front with err_prefix(). Whatever was put in, it is one line of printable UTF-8. Any thread.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

@@ -187,7 +187,10 @@ static int finish_file(struct generate *g, const struct render *r, int rc, struc
     struct err ignored;
 
     if (rc == ERR_OK) {
-        return output_file_finish(&g->file, err);
+        rc = output_file_finish(&g->file, err);
+        return rc == ERR_OK
+                   ? rc
+                   : err_prefix(err, "'%s' is complete and plays, but stays fragmented", g->output);
     }
     if (render_blocks_done(r) == 0) {
         output_file_remove(&g->file);

@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 
-/* Writes the directory: beside the binary as it is built or installed. Errors: ERR_NOT_FOUND says where it
- * was looked for. */
+/* Writes the directory: beside the binary as it is built or installed. Errors: ERR_NOT_FOUND names the
+ * installed place. */
 MUST_CHECK int model_path_default(char *ret, size_t size, struct err *err);
 
 #endif

@@ -242,6 +242,9 @@ static uint64_t fingerprint(const struct session *s)
         s->model->dir->transformer.head_dim,
         (int64_t)s->model->dir->family,
         s->model->dir->defaults.history_blocks,
+        (int64_t)weights_total_bytes(s->model->dir->transformer_weights),
+        (int64_t)weights_total_bytes(s->model->dir->text_encoder_weights),
+        (int64_t)weights_total_bytes(s->model->dir->vae_weights),
     };
     uint64_t h = 0xcbf29ce484222325U;
 

@@ -146,6 +146,7 @@ MUST_CHECK int session_replay(struct session *s, const float *latents, int64_t b
  * bidirectional snapshot holds all latents itself; a block-causal one only the last block's, so
  * session_restore takes latents [n, h, w, C] of the finished frames before the last block: the
  * last session_memory_frames() of them, or all if there are fewer.
+ * It knows the request and the model's configuration and sizes, not the weights themselves.
  * Errors: ERR_BUSY within a block, ERR_FORMAT (damaged), ERR_INVALID (of another request or model).
  */
 MUST_CHECK int session_save(struct session *s, struct str *out, struct err *err);

@@ -161,27 +161,41 @@ void transformer_round_rope_tables(struct transformer *tf, bool to_bf16)
     tf->rope_bf16 = to_bf16;
 }
 
+/* Room for n floats on the host. Grows in the dry run, so a forward that was planned allocates
+ * nothing. */
+static int reserve_host(struct transformer *tf, int64_t n, struct err *err)
+{
+    float *host;
+
+    if ((size_t)n <= tf->host_capacity) {
+        return ERR_OK;
+    }
+    host = realloc(tf->host, (size_t)n * sizeof(*host));
+    if (!host) {
+        return err_set(err, ERR_NO_MEMORY, "tables of %lld numbers", (long long)n);
+    }
+    tf->host = host;
+    tf->host_capacity = (size_t)n;
+    return ERR_OK;
+}
+
 static int rope_axis(struct transformer_run *run, int64_t first, int64_t n, int64_t pairs,
                      struct tensor *ret, struct err *err)
 {
-    struct device *dev = run->tf->dev;
-    float *host;
+    struct transformer *tf = run->tf;
     int rc = WORKSPACE_F32(run->ws, ret, err, n, pairs, 2);
 
-    if (rc != ERR_OK || dev->dry_run) {
+    if (rc == ERR_OK) {
+        rc = reserve_host(tf, n * pairs * 2, err);
+    }
+    if (rc != ERR_OK) {
         return rc;
     }
-    host = malloc((size_t)(n * pairs * 2) * sizeof(float) + 1);
-    if (!host) {
-        return err_set(err, ERR_NO_MEMORY, "rope table of %lld positions", (long long)n);
+    rope3d_fill(tf->host, first, n, pairs);
+    if (tf->rope_bf16) {
+        convert_round_bf16(tf->host, n * pairs * 2);
     }
-    rope3d_fill(host, first, n, pairs);
-    if (run->tf->rope_bf16) {
-        convert_round_bf16(host, n * pairs * 2);
-    }
-    rc = device_upload(dev, ret, host, err);
-    free(host);
-    return rc;
+    return device_upload(tf->dev, ret, tf->host, err);
 }
 
 int transformer_rope(struct transformer_run *run, int64_t first_frame, struct err *err)
@@ -260,19 +274,16 @@ static int upload_times(struct transformer_run *run, const float *times, const i
 
 static int embed_times(struct transformer_run *run, struct err *err)
 {
-    const size_t entries = (size_t)(run->items * run->frames);
-    float *times = malloc(entries * (sizeof(float) + sizeof(int32_t)));
+    const int64_t entries = run->items * run->frames;
     int32_t *group;
-    int rc;
+    int rc = reserve_host(run->tf, 2 * entries, err);
 
-    if (!times) {
-        return err_set(err, ERR_NO_MEMORY, "timesteps of %zu frames", entries);
+    if (rc != ERR_OK) {
+        return rc;
     }
-    group = (int32_t *)(void *)(times + entries);
-    run->n_times = distinct_times(run, times, group);
-    rc = upload_times(run, times, group, err);
-    free(times);
-    return rc;
+    group = (int32_t *)(void *)(run->tf->host + entries);
+    run->n_times = distinct_times(run, run->tf->host, group);
+    return upload_times(run, run->tf->host, group, err);
 }
 
 static int embed_patches(struct transformer_run *run, const struct tensor *x, struct err *err)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "kernels/convert.h"
+#include "kernels/timestep.h"
 
 enum {
     NAME_MAX_LEN = 128
@@ -223,7 +224,7 @@ static int load_global(struct loader *ld)
         struct transformer_linear *to;
         int64_t out, in;
     } linear[] = {
-        {"time_embed.emb.timestep_embedder.linear_1", &tf->time1, d, 256},
+        {"time_embed.emb.timestep_embedder.linear_1", &tf->time1, d, TIMESTEP_FEATURES},
         {"time_embed.emb.timestep_embedder.linear_2", &tf->time2, d, d},
         {"time_embed.linear", &tf->time_mod, MOD_PARTS * d, d},
         {"caption_projection.linear_1", &tf->caption1, d, tf->config.caption_channels},
@@ -283,6 +284,7 @@ void transformer_close(struct transformer *tf)
         return;
     }
     weight_pool_done(&tf->pool);
+    free(tf->host);
     free(tf->layers);
     free(tf);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
     DEVICE_MAX_THREADS = 1024,
@@ -19,6 +20,25 @@ static int cores_of_this_process(void)
         return 1;
     }
     return CPU_COUNT(&set);
+}
+
+/* OpenBLAS maps a buffer of this size for each thread that calls it, and when it gets none it tries
+ * again for ever. So ask the system first, where an error can still be one. */
+#define BLAS_BUFFER_BYTES ((size_t)128 << 20)
+
+static int check_blas_memory(int n_threads, struct err *err)
+{
+    const size_t bytes = ((size_t)n_threads + 1) * BLAS_BUFFER_BYTES;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    if (p == MAP_FAILED) {
+        return err_set(err, ERR_NO_MEMORY,
+                       "%zu MiB of address space for the matrix library on %d threads: %m",
+                       bytes >> 20, n_threads);
+    }
+    munmap(p, bytes);
+    return ERR_OK;
 }
 
 int device_open_cpu(struct device *dev, int n_threads, struct err *err)
@@ -45,7 +65,11 @@ int device_open_cpu(struct device *dev, int n_threads, struct err *err)
     }
     /* The pool cuts the work; each piece is one single-threaded BLAS call. */
     openblas_set_num_threads(1);
-    return ERR_OK;
+    rc = check_blas_memory(n_threads, err);
+    if (rc != ERR_OK) {
+        device_close(dev);
+    }
+    return rc;
 }
 
 void device_close(struct device *dev)

@@ -236,6 +236,18 @@ static int open_input(struct remux *r, struct err *err)
     return ERR_OK;
 }
 
+/* The temporary file gets the mode of what it will replace, or of the source. */
+static void keep_mode(const struct remux *r)
+{
+    struct stat st;
+
+    if (stat(r->dst, &st) == 0 || fstat(r->src_fd, &st) == 0) {
+        const int failed = fchmod(r->dst_fd, st.st_mode & 0777); /* not ours: umask's mode stays */
+
+        (void)failed;
+    }
+}
+
 static int open_temp(struct remux *r, struct err *err)
 {
     for (int i = 0; i < MAX_TEMP_NAMES; i++) {
@@ -246,6 +258,7 @@ static int open_temp(struct remux *r, struct err *err)
         r->dst_fd = open(r->temp.data, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (r->dst_fd >= 0) {
             r->out_file = (struct file_io){.fd = r->dst_fd};
+            keep_mode(r);
             return ERR_OK;
         }
         if (errno != EEXIST) {
@@ -474,7 +487,8 @@ static void close_all(struct remux *r)
 int mp4_remux(const char *src, const char *dst, const struct mp4_tag *tags, int n_tags,
               struct mp4_remux_info *ret_info, struct err *err)
 {
-    struct remux r = {.src = src, .dst = dst, .src_fd = -1, .dst_fd = -1};
+    char *target = realpath(dst, NULL); /* through a symbolic link, which stays; NULL: a new file */
+    struct remux r = {.src = src, .dst = target ? target : dst, .src_fd = -1, .dst_fd = -1};
     int rc;
 
     av_error_init();
@@ -502,5 +516,6 @@ int mp4_remux(const char *src, const char *dst, const struct mp4_tag *tags, int 
         ret_info->bytes = r.out_file.end;
     }
     close_all(&r);
+    free(target);
     return rc;
 }

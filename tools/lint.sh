@@ -17,6 +17,10 @@ check() { # name, status
 cd "$(dirname "$0")/.." || exit 1
 sources=$(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' 'engine/*.[ch]' 'media/*.[ch]' 'worker/*.[ch]' \
     'daemon/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]')
+[ -n "$sources" ] || {
+    echo "lint.sh: no sources; it needs a git checkout" >&2
+    exit 1
+}
 cfiles=$(echo "$sources" | grep '\.c$')
 mkdir -p build/lint
 printf '#define SANAD_VERSION "0"\n#define SANAD_DATADIR "/"\n' >build/lint/version.h

@@ -116,12 +116,6 @@ static int make_tags(struct render *r, const char *prompt, const struct model *m
     return ERR_OK;
 }
 
-const struct mp4_tag *render_tags(const struct render *r, int *ret_n)
-{
-    *ret_n = N_TAGS;
-    return r->tags;
-}
-
 static int on_part(void *ctx, enum fmp4_part part, const uint8_t *data, size_t len, struct err *err)
 {
     struct render *r = ctx;

@@ -62,8 +62,4 @@ MUST_CHECK int render_run(struct render *r, struct err *err);
 /* Blocks whose fragments were given to on_part. After render_run. */
 int64_t render_blocks_done(const struct render *r);
 
-/* The metadata that is put into the file: prompt, and seed, model, version and settings as JSON.
- * Valid until close. */
-const struct mp4_tag *render_tags(const struct render *r, int *ret_n);
-
 #endif

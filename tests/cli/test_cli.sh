@@ -330,6 +330,49 @@ full_disk_keeps_whole_blocks() {
     refuses 1 "no/such/dir" -- generate x -m "$long" "${small[@]}" -n 5 -o no/such/dir/v.mp4
 }
 
+closed_streams_do_not_end_up_in_the_video() {
+    "$sanad" generate x -m "$long" "${small[@]}" -n 5 -o a.mp4 2>/dev/null
+    "$sanad" generate x -m "$long" "${small[@]}" -n 5 -o b.mp4 2>&- >&- <&-
+    cmp -s a.mp4 b.mp4 || fail "closed streams change the file"
+    "$sanad" inspect "$long" >/dev/full 2>err && fail "lost output is not an error"
+    "$sanad" --help >/dev/full 2>err && fail "lost help is not an error"
+}
+
+image_is_never_overwritten() {
+    ffmpeg -v error -f lavfi -i testsrc=size=80x60:rate=1 -frames:v 1 -y pic.png
+    cp pic.png before.png
+    refuses 2 pic.png -- generate x -m "$wan" "${small[@]}" -i pic.png -n 5 -o pic.png
+    cmp -s pic.png before.png || fail "the picture is gone"
+}
+
+output_keeps_link_and_mode() {
+    : >target.mp4
+    chmod 600 target.mp4
+    ln -sf target.mp4 link.mp4
+    run generate x -m "$long" "${small[@]}" -n 5 -o link.mp4
+    [ -L link.mp4 ] || fail "the link was replaced"
+    [ "$(stat -c %a target.mp4)" = 600 ] || fail "mode $(stat -c %a target.mp4)"
+    [ "$(frames_of target.mp4)" = 5 ] || fail "the target is not the video"
+    grep -aq moof target.mp4 && fail "the target is still fragmented"
+}
+
+errors_are_one_clean_line() {
+    refuses 2 "unknown option '--foo?bar'" -- generate x $'--foo\nbar'
+    run generate x -m "$long" --json --size $'a\xff'
+    grep -q '"message":"--size: .a?' out || fail "json: $(cat out)"
+    refuses 1 "no?[31mwhere" -- generate x -m $'no\x1b[31mwhere'
+}
+
+little_address_space_is_an_error() {
+    (
+        ulimit -v 600000
+        timeout -s KILL 20 "$sanad" generate x -m "$long" "${small[@]}" -n 5 -o l.mp4 >out 2>err
+        echo $? >status
+    )
+    [ "$(cat status)" -eq 1 ] || fail "exit status $(cat status)"
+    grep -q "sanad generate: .*address space" err || fail "$(tail -n 1 err)"
+}
+
 failure_leaves_an_existing_file_alone() {
     echo precious >keep.mp4
     refuses 1 "size" -- generate x -m "$long" --size 63x48 -o keep.mp4
@@ -342,7 +385,9 @@ for name in makes_a_video_with_each_model result_is_a_normal_mp4_with_metadata s
     interrupt_leaves_a_playable_file interrupt_before_the_first_block_leaves_nothing \
     streams_to_standard_output json_events inspect_says_what_is_there help_and_version \
     refuses_wrong_command_lines refuses_requests_the_model_cannot_do refuses_unreadable_images \
-    refuses_broken_model_directories names_the_stage_that_produced_nan full_disk_keeps_whole_blocks failure_leaves_an_existing_file_alone; do
+    refuses_broken_model_directories names_the_stage_that_produced_nan full_disk_keeps_whole_blocks \
+    closed_streams_do_not_end_up_in_the_video image_is_never_overwritten output_keeps_link_and_mode \
+    errors_are_one_clean_line little_address_space_is_an_error failure_leaves_an_existing_file_alone; do
     t $name
 done
 echo "$passed passed, $failed failed, $skipped skipped"
