@@ -47,8 +47,8 @@ struct transformer {
     struct tensor caption_norm;       /* [D] */
     struct tensor table;              /* [2, D] of the final layer */
     struct transformer_layer *layers; /* owned */
-    float *host;          /* owned; tables on their way to the device */
-    size_t host_capacity; /* floats */
+    float *host;                      /* owned; tables on their way to the device */
+    size_t host_capacity;             /* floats */
 };
 
 /* One forward in flight: sizes, and what all blocks share. */
