@@ -1,8 +1,6 @@
 #include "base/arena.h"
 
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,25 +77,4 @@ char *arena_strdup(struct arena *arena, const char *text)
     char *copy = arena_alloc(arena, n, 1);
 
     return copy ? memcpy(copy, text, n) : NULL;
-}
-
-char *arena_printf(struct arena *arena, const char *format, ...)
-{
-    va_list args;
-    va_list again;
-    char *text = NULL;
-    int n;
-
-    va_start(args, format);
-    va_copy(again, args);
-    n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (n >= 0) {
-        text = arena_alloc(arena, (size_t)n + 1, 1);
-    }
-    if (text) {
-        vsnprintf(text, (size_t)n + 1, format, again);
-    }
-    va_end(again);
-    return text;
 }

@@ -26,8 +26,7 @@ void arena_done(struct arena *arena);
  * memory, or when count * size overflows. */
 void *arena_alloc(struct arena *arena, size_t count, size_t size);
 
-/* Copies of text, likewise. */
+/* A copy of text, likewise. */
 char *arena_strdup(struct arena *arena, const char *text);
-char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

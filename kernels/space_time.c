@@ -42,27 +42,42 @@ static void split_pixel(const struct space_time_job *job, float *to, const float
     }
 }
 
+/* Where number k of a row of cells, counted pixel by pixel of the fine grid, stands in both grids. */
+struct place {
+    int64_t coarse; /* cell */
+    int64_t q;      /* offset in it */
+    int64_t f;      /* frame of the fine grid */
+    int64_t row, column;
+};
+
+static struct place place_of(const struct space_time_job *job, int64_t task, int64_t k)
+{
+    const struct space_time_params *p = job->p;
+    const int64_t j = k / job->cell;
+    const int64_t a = k % job->cell / (p->sh * p->sw);
+    const int64_t b = k / p->sw % p->sh;
+    const int64_t d = k % p->sw;
+
+    return (struct place){.coarse = task * job->w + j,
+                          .q = offset_in_cell(p, a, b, d),
+                          .f = task / job->h * p->st + a,
+                          .row = task % job->h * p->sh + b,
+                          .column = j * p->sw + d};
+}
+
 static void split_row(void *ctx, int64_t task, int thread)
 {
     const struct space_time_job *job = ctx;
-    const struct space_time_params *p = job->p;
-    const int64_t t = task / job->h;
-    const int64_t i = task % job->h;
 
     (void)thread;
     for (int64_t k = 0; k < job->w * job->cell; k++) {
-        const int64_t j = k / job->cell;
-        const int64_t a = k % job->cell / (p->sh * p->sw);
-        const int64_t b = k / p->sw % p->sh;
-        const int64_t d = k % p->sw;
-        const int64_t f = t * p->st + a - p->drop_frames;
-        const int64_t coarse = task * job->w + j;
+        const struct place at = place_of(job, task, k);
+        const int64_t f = at.f - job->p->drop_frames;
 
         if (f >= 0) {
-            split_pixel(job, job->y + fine_pixel(job, f, i * p->sh + b, j * p->sw + d) * job->c,
-                        job->x + coarse * job->c * job->cell,
-                        job->add ? job->add + coarse * job->ca * job->cell : NULL,
-                        offset_in_cell(p, a, b, d));
+            split_pixel(job, job->y + fine_pixel(job, f, at.row, at.column) * job->c,
+                        job->x + at.coarse * job->c * job->cell,
+                        job->add ? job->add + at.coarse * job->ca * job->cell : NULL, at.q);
         }
     }
 }
@@ -96,23 +111,17 @@ static void add_group_means(const struct space_time_job *job, float *to, int64_t
 static void merge_row(void *ctx, int64_t task, int thread)
 {
     const struct space_time_job *job = ctx;
-    const struct space_time_params *p = job->p;
     const int64_t t = task / job->h;
     const int64_t i = task % job->h;
 
     (void)thread;
     for (int64_t k = 0; k < job->w * job->cell; k++) {
-        const int64_t j = k / job->cell;
-        const int64_t a = k % job->cell / (p->sh * p->sw);
-        const int64_t b = k / p->sw % p->sh;
-        const int64_t d = k % p->sw;
-        const int64_t q = offset_in_cell(p, a, b, d);
-        const int64_t f = t * p->st + a;
-        const float *from = job->x + fine_pixel(job, f, i * p->sh + b, j * p->sw + d) * job->c;
-        float *to = job->y + (task * job->w + j) * job->c * job->cell;
+        const struct place at = place_of(job, task, k);
+        const float *from = job->x + fine_pixel(job, at.f, at.row, at.column) * job->c;
+        float *to = job->y + at.coarse * job->c * job->cell;
 
         for (int64_t c = 0; c < job->c; c++) {
-            to[c * job->cell + q] = from[c];
+            to[c * job->cell + at.q] = from[c];
         }
     }
     for (int64_t j = 0; job->add && j < job->w; j++) {

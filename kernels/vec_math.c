@@ -1,12 +1,5 @@
 #include "kernels/vec_math.h"
 
-void vec_exp(float *out, const float *in, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = vec_exp1(in[i]);
-    }
-}
-
 void vec_silu(float *out, const float *in, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {

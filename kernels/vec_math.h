@@ -73,7 +73,6 @@ static inline float vec_tanh1(float x)
     return z < 0.390625F ? p : far;
 }
 
-void vec_exp(float *out, const float *in, int64_t n);
 void vec_silu(float *out, const float *in, int64_t n);
 void vec_gelu_tanh(float *out, const float *in, int64_t n);
 
