@@ -26,17 +26,18 @@ endif
 B       := build/$(MODE)
 VERSION := $(shell cat VERSION)
 
-ROOMS   := base kernels engine media worker
-C_SRC   := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
+ROOMS   := base kernels engine media worker storage jobs api daemon
+MAIN    := daemon/main.c
+C_SRC   := $(filter-out $(MAIN),$(foreach r,$(ROOMS),$(wildcard $(r)/*.c)))
 CC_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.cc))
-MAIN    := $(wildcard daemon/*.c)
 SUPPORT := $(wildcard tests/support/*.c)
 TESTS   := $(sort $(foreach r,$(ROOMS),$(wildcard tests/$(r)/test_*.c)))
 GOLD    := $(wildcard tests/golden_runner/*.c)
 BENCH   := $(wildcard bench/*.c)
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 
-PACKAGES := openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil
+PACKAGES := openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil \
+            libmicrohttpd libuv sqlite3
 # Empty where the packages are missing; `make demo` and `make test` install them first.
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lunistring
@@ -123,12 +124,14 @@ demo:
 test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
-	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad"
+	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" \
+	    "tests/api/run.sh $(B)/sanad" "tests/crash/run.sh $(B)/sanad"
 
 build-tests: $(TEST_EXE) $(B)/golden
 
 # The tests in which threads meet, for MODE=tsan.
-THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render,$(TEST_EXE))
+THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render \
+    %/test_render_resume %/test_worker %/test_store_thread %/test_jobs,$(TEST_EXE))
 test-threads:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) $(THREAD_TESTS)

@@ -96,6 +96,8 @@ const char *err_code_name(int code)
         return "numeric_error";
     case ERR_NO_SPACE:
         return "insufficient_storage";
+    case ERR_FENCED:
+        return "fenced";
     }
     return "unknown";
 }

@@ -27,6 +27,7 @@ enum err_code {
     ERR_BUSY = -10,
     ERR_NUMERIC = -11,  /* a stage produced NaN or infinity */
     ERR_NO_SPACE = -12, /* disk full or file size limit */
+    ERR_FENCED = -13,   /* somebody else holds the job by now: see storage/store.h */
 };
 
 struct err {

@@ -22,14 +22,22 @@ static const struct bucket bins_720[] = {
     {1.67, 1248, 736}, {1.75, 1280, 704}, {2.0, 1344, 672},
 };
 
+/* NULL: none. */
+static const struct bucket *table_of(int64_t sample_size)
+{
+    return sample_size == 30 ? bins_480 : sample_size == 22 ? bins_720 : NULL;
+}
+
+_Static_assert(ARRAY_LEN(bins_480) == ARRAY_LEN(bins_720), "one loop for both tables");
+
 bool geometry_bucket(int64_t sample_size, int64_t width, int64_t height, int64_t *ret_width,
                      int64_t *ret_height)
 {
     const double ratio = (double)height / (double)width;
-    const struct bucket *table = sample_size == 30 ? bins_480 : bins_720;
-    const struct bucket *best = &table[0];
+    const struct bucket *table = table_of(sample_size);
+    const struct bucket *best = table;
 
-    if (sample_size != 30 && sample_size != 22) {
+    if (!table) {
         return false;
     }
     for (size_t i = 1; i < ARRAY_LEN(bins_480); i++) {
@@ -39,6 +47,18 @@ bool geometry_bucket(int64_t sample_size, int64_t width, int64_t height, int64_t
     }
     *ret_width = best->width;
     *ret_height = best->height;
+    return true;
+}
+
+bool geometry_bucket_at(int64_t sample_size, size_t index, int64_t *ret_width, int64_t *ret_height)
+{
+    const struct bucket *table = table_of(sample_size);
+
+    if (!table || index >= ARRAY_LEN(bins_480)) {
+        return false;
+    }
+    *ret_width = table[index].width;
+    *ret_height = table[index].height;
     return true;
 }
 

@@ -37,6 +37,9 @@ MUST_CHECK int geometry_size(struct geometry_size *ret,
 bool geometry_bucket(int64_t sample_size, int64_t width, int64_t height, int64_t *ret_width,
                      int64_t *ret_height);
 
+/* Entry `index` of that table, from the widest to the tallest; false behind its end or without a table. */
+bool geometry_bucket_at(int64_t sample_size, size_t index, int64_t *ret_width, int64_t *ret_height);
+
 /* Latent frames for `frames` pictures. */
 int64_t geometry_latent_frames(int64_t frames, int64_t stride_t);
 

@@ -110,7 +110,8 @@ static int resolve_blocks(struct session *s, struct err *err)
     return ERR_OK;
 }
 
-static int resolve(struct session *s, const struct session_request *request, struct err *err)
+static int resolve_settings(struct session *s, const struct session_request *request,
+                            struct err *err)
 {
     int rc = session_plan_size(s->model, request, &s->set.size, err);
 
@@ -191,6 +192,38 @@ static int tokenize_all(struct session *s, const struct session_request *request
             tokenize(s, "negative_prompt", request->negative_prompt ? request->negative_prompt : "",
                      &s->negative_tokens, err);
     }
+    return rc;
+}
+
+/* Everything that needs no device. Only reads the model, which nothing changes. */
+static int resolve(struct session *s, const struct model *model,
+                   const struct session_request *request, struct err *err)
+{
+    int rc;
+
+    s->model = model;
+    s->causal = model->dir->family == FAMILY_LONGSANA;
+    s->recache = !request->keep_old_cache;
+    s->nvlabs_recache = request->nvlabs_recache;
+    s->image = request->image;
+    rc = resolve_settings(s, request, err);
+    return rc == ERR_OK ? tokenize_all(s, request, err) : rc;
+}
+
+int session_resolve(const struct model *model, const struct session_request *request,
+                    struct session_settings *ret, struct err *err)
+{
+    struct session *s = calloc(1, sizeof(*s));
+    int rc;
+
+    if (!s) {
+        return err_set(err, ERR_NO_MEMORY, "session");
+    }
+    rc = resolve(s, model, request, err);
+    if (rc == ERR_OK) {
+        *ret = s->set;
+    }
+    session_close(s);
     return rc;
 }
 
@@ -325,17 +358,9 @@ int session_open(struct session **ret, struct model *model, const struct session
     if (!s) {
         return err_set(err, ERR_NO_MEMORY, "session");
     }
-    s->model = model;
     s->dev = model->dev;
     s->callbacks = *callbacks;
-    s->causal = model->dir->family == FAMILY_LONGSANA;
-    s->recache = !request->keep_old_cache;
-    s->nvlabs_recache = request->nvlabs_recache;
-    s->image = request->image;
-    rc = resolve(s, request, err);
-    if (rc == ERR_OK) {
-        rc = tokenize_all(s, request, err);
-    }
+    rc = resolve(s, model, request, err);
     if (rc == ERR_OK) {
         s->fingerprint = fingerprint(s);
         s->work_total = session_work(s, s->set.blocks);
@@ -366,6 +391,11 @@ void session_close(struct session *s)
     prompt_tokens_done(&s->negative_tokens);
     free(s->host_yuv);
     free(s);
+}
+
+void session_stop(struct session *s)
+{
+    s->stop = true;
 }
 
 const struct session_settings *session_settings(const struct session *s)

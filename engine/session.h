@@ -107,6 +107,12 @@ struct session;
 MUST_CHECK int session_plan_size(const struct model *model, const struct session_request *request,
                                  struct geometry_size *ret, struct err *err);
 
+/* The request with all defaults filled in, checked as session_open checks it, but for memory and the
+ * image (request->image counts as given when it is not NULL). Needs no device: any thread, also while a
+ * session of this model runs. Errors: ERR_INVALID names the field and its range; ERR_NO_MEMORY. */
+MUST_CHECK int session_resolve(const struct model *model, const struct session_request *request,
+                               struct session_settings *ret, struct err *err);
+
 /* Errors: ERR_INVALID names the field and its range; ERR_NO_VRAM the bytes needed; ERR_NO_MEMORY. */
 MUST_CHECK int session_open(struct session **ret, struct model *model,
                             const struct session_request *request,
@@ -116,6 +122,10 @@ MUST_CHECK int session_open(struct session **ret, struct model *model,
 void session_close(struct session *s);
 
 const struct session_settings *session_settings(const struct session *s);
+
+/* Like setting *cancel, but for this session only and for good: what runs ends before the next unit of
+ * work with ERR_CANCELLED. Engine thread, from a callback. */
+void session_stop(struct session *s);
 
 /* Device bytes reserved for this session, without the model. */
 size_t session_memory(const struct session *s);
@@ -152,6 +162,11 @@ MUST_CHECK int session_replay(struct session *s, const float *latents, int64_t b
 MUST_CHECK int session_save(struct session *s, struct str *out, struct err *err);
 MUST_CHECK int session_restore(struct session *s, const void *data, size_t size,
                                const float *latents, int64_t n_latent_frames, struct err *err);
+
+/* After session_restore of a bidirectional clip that is clean (session_blocks_done() is not 0): `block`
+ * is made next, whichever was next when the snapshot was taken. 0..blocks. Errors: ERR_INVALID,
+ * ERR_UNSUPPORTED (block-causal, or still denoising). */
+MUST_CHECK int session_seek(struct session *s, int64_t block, struct err *err);
 
 /* How many latent frames the decoder looks back. */
 int64_t session_memory_frames(const struct session *s);

@@ -285,10 +285,10 @@ static int finish_restoring(struct session *s, int rc)
 {
     s->failed = rc != ERR_OK;
     if (rc == ERR_OK) {
-        s->work_done = session_work(s, s->next);
-        if (s->denoising) {
-            s->work_done = (double)s->x.dim[0] * s->denoiser.sampler.step * (s->guided ? 2 : 1);
-        }
+        const int steps = s->denoising ? s->denoiser.sampler.step : s->schedule.steps;
+
+        s->work_done = s->next > 0 ? session_work(s, s->next)
+                                   : (double)s->x.dim[0] * steps * (s->guided ? 2 : 1);
     }
     return rc;
 }
@@ -317,6 +317,26 @@ int session_restore(struct session *s, const void *data, size_t size, const floa
     rc = restore_tensors(s, &h, payload, err);
     if (rc == ERR_OK && h.kind == SNAPSHOT_BLOCKS) {
         rc = restore_decoder(s, latents, n_latent_frames, err);
+    }
+    return finish_restoring(s, rc);
+}
+
+int session_seek(struct session *s, int64_t block, struct err *err)
+{
+    int rc = ERR_OK;
+
+    if (s->causal || !s->clip_done || s->failed || s->busy) {
+        return err_set(err, ERR_UNSUPPORTED, "only a clip that is denoised has all blocks at hand");
+    }
+    if (block < 0 || block > s->set.blocks) {
+        return err_set(err, ERR_INVALID, "block %lld of %lld", (long long)block,
+                       (long long)s->set.blocks);
+    }
+    s->next = block;
+    if (block > 0) {
+        rc = restore_decoder(s, NULL, 0, err);
+    } else if (vae_streams(s->model->vae)) {
+        rc = vae_stream_reset(s->stream, false, err);
     }
     return finish_restoring(s, rc);
 }

@@ -22,8 +22,8 @@ enum {
 };
 
 struct session {
-    struct model *model; /* borrowed */
-    struct device *dev;  /* borrowed */
+    const struct model *model; /* borrowed */
+    struct device *dev;        /* borrowed */
     struct session_callbacks callbacks;
     struct session_hooks hooks;
     struct session_settings set;
@@ -56,6 +56,7 @@ struct session {
     bool clip_done; /* bidirectional: x is clean */
     bool ready;     /* set up */
     bool busy;      /* within session_next_block() */
+    bool stop;      /* session_stop() */
     bool failed;
     int64_t next; /* block to make */
     double work_done, work_total;

@@ -64,7 +64,9 @@ static void report(struct session *s, enum session_phase phase, int64_t step, in
 
 static int check_cancel(const struct session *s, struct err *err)
 {
-    if (!s->dev->dry_run && s->callbacks.cancel && atomic_load(s->callbacks.cancel)) {
+    const bool cancelled = s->callbacks.cancel && atomic_load(s->callbacks.cancel);
+
+    if (!s->dev->dry_run && (s->stop || cancelled)) {
         return err_set(err, ERR_CANCELLED, "cancelled in block %lld of %lld",
                        (long long)s->next + 1, (long long)s->set.blocks);
     }

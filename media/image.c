@@ -1,17 +1,14 @@
 #include "media/image.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <libavcodec/avcodec.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/macros.h"
 #include "base/size.h"
 #include "media/av_error.h"
 #include "media/image_container.h"
+#include "media/image_file.h"
 #include "media/yuv_rgb.h"
 
 /* Where red, green and blue are in a pixel whose samples lie together; of 16 bits the upper byte. */
@@ -330,63 +327,17 @@ int image_read(struct image *ret, const uint8_t *data, size_t len, struct err *e
     return rc;
 }
 
-static int read_bytes(int fd, uint8_t *data, size_t len, const char *path, struct err *err)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        const ssize_t n = read(fd, data + done, len - done);
-
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return err_set(err, ERR_IO, "read '%s': %m", path);
-        }
-        if (n == 0) {
-            return err_set(err, ERR_IO, "'%s' became shorter while it was read", path);
-        }
-        done += (size_t)n;
-    }
-    return ERR_OK;
-}
-
 int image_read_file(struct image *ret, const char *path, struct err *err)
 {
     uint8_t *data = NULL;
-    struct stat st;
-    int rc = ERR_OK;
-    /* not blocking: a path may name a pipe, which the next check refuses */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    size_t len = 0;
+    int rc = image_file_read(&data, &len, path, err);
 
-    if (fd < 0) {
-        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "open '%s': %m", path);
-    }
-    if (fstat(fd, &st) != 0) {
-        rc = err_set(err, ERR_IO, "stat '%s': %m", path);
-    } else if (!S_ISREG(st.st_mode)) {
-        rc = err_set(err, ERR_FORMAT, "'%s' is not a regular file", path);
-    } else if (st.st_size > IMAGE_MAX_BYTES) {
-        rc = err_set(err, ERR_INVALID, "'%s' has %lld bytes, more than %d MiB", path,
-                     (long long)st.st_size, IMAGE_MAX_BYTES >> 20);
-    }
-    if (rc != ERR_OK) {
-        goto out;
-    }
-    data = malloc((size_t)st.st_size + 1);
-    if (!data) {
-        rc = err_set(err, ERR_NO_MEMORY, "image '%s'", path);
-        goto out;
-    }
-    rc = read_bytes(fd, data, (size_t)st.st_size, path, err);
     if (rc == ERR_OK) {
-        rc = image_read(ret, data, (size_t)st.st_size, err);
-        rc = rc == ERR_OK ? rc : err_prefix(err, "'%s'", path);
+        rc = image_read(ret, data, len, err);
     }
-out:
     free(data);
-    close(fd);
-    return rc;
+    return rc == ERR_OK ? rc : err_prefix(err, "'%s'", path);
 }
 
 void image_done(struct image *image)

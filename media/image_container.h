@@ -5,6 +5,7 @@
 #ifndef MEDIA_IMAGE_CONTAINER_H
 #define MEDIA_IMAGE_CONTAINER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,7 @@ enum image_format {
 
 struct image_container {
     enum image_format format;
-    int width; /* as stored, before orientation */
+    int width; /* as stored, before orientation; also when it is over a limit */
     int height;
     int orientation; /* EXIF 1..8 */
     struct str bare; /* owned: the stripped file */
@@ -29,6 +30,9 @@ struct image_container {
 MUST_CHECK int image_container_read(struct image_container *ret, const uint8_t *data, size_t len,
                                     struct err *err);
 void image_container_done(struct image_container *c);
+
+/* By the first bytes; false: none of them. */
+bool image_container_format(enum image_format *ret, const uint8_t *data, size_t len);
 
 /* "PNG", "JPEG" or "WebP". */
 const char *image_format_name(enum image_format format);

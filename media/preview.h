@@ -1,8 +1,9 @@
 /*
- * preview.h - small JPEG pictures of a video: a thumbnail, and a sheet of up to 5x5 pictures.
+ * preview.h - small pictures of a video: a thumbnail as JPEG or WebP, and a JPEG sheet of up to 5x5
+ * pictures.
  *
  * Source frames are as the encoder gets them: planar I420, BT.709, limited range. The JPEG is a
- * JFIF one, BT.601, full range, 4:2:0. Same frames, same bytes.
+ * JFIF one, BT.601, full range, 4:2:0; the WebP is lossy. Same frames, same bytes.
  *
  * Any thread; not for the loop thread.
  */
@@ -37,5 +38,9 @@ struct preview_layout {
 MUST_CHECK int preview_sheet(struct str *ret, struct preview_layout *ret_layout,
                              const uint8_t *const *frames, int n, int width, int height,
                              int max_side, struct err *err);
+
+/* One frame as WebP; otherwise as a sheet of one. ERR_UNSUPPORTED: libavcodec without libwebp. */
+MUST_CHECK int preview_webp(struct str *ret, const uint8_t *frame, int width, int height,
+                            int max_side, struct err *err);
 
 #endif

@@ -5,7 +5,8 @@ bad=0
 
 ban() { # pattern, files that may (regexp), why
     hits=$(grep -nE "(^|[^A-Za-z0-9_])($1)[[:space:]]*\(" $(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' \
-        'kernels/*.cu' 'engine/*.[ch]' 'engine/*.cc' 'media/*.[ch]' 'worker/*.[ch]' 'daemon/*.[ch]') |
+        'kernels/*.cu' 'engine/*.[ch]' 'engine/*.cc' 'media/*.[ch]' 'worker/*.[ch]' 'storage/*.[ch]' 'jobs/*.[ch]' \
+        'api/*.[ch]' 'daemon/*.[ch]') |
         grep -vE "^($2):" | grep -vE '^[^:]*:[0-9]*:[[:space:]]*(/\*| \*)')
     [ -z "$hits" ] && return
     echo "$hits"

@@ -8,7 +8,7 @@ room() { # name, allowed rooms (regexp), allowed third-party headers (regexp)
     for f in $(git ls-files "$1/*.[ch]" "$1/*.cc" "$1/*.cu"); do
         ours=$(sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f" | grep -vE "^($2)/")
         theirs=$(sed -n 's/^#include <\([^>]*\)>.*/\1/p' "$f" |
-            grep -E '^(cjson|cblas|openblas|sentencepiece|libav|libsw|unicase|uninorm|unistr|microhttpd|uv|sqlite3|cuda)' |
+            grep -E '^(cjson|cblas|openblas|sentencepiece|libav|libsw|unicase|uninorm|unistr|microhttpd|uv\.h|sqlite3|cuda)' |
             grep -vE "^($3)")
         [ -z "$ours$theirs" ] && continue
         echo "$f: may not include" $ours $theirs
@@ -21,7 +21,10 @@ room kernels 'base|kernels' 'cblas|openblas|cuda'
 room engine 'base|kernels|engine' 'cjson|sentencepiece|unicase|uninorm|unistr'
 room media 'base|media' 'libav|libsw'
 room worker 'base|kernels|engine|media|worker' 'cjson'
-room daemon 'base|kernels|engine|media|worker|daemon' 'cjson'
+room storage 'base|storage' 'sqlite3'
+room jobs 'base|storage|jobs' 'cjson'
+room api 'base|media|storage|jobs|api' 'microhttpd|cjson|uv\.h'
+room daemon 'base|kernels|engine|media|worker|storage|jobs|api|daemon' 'cjson|uv\.h'
 
 # x_internal.h belongs to its own folder and to tests.
 for f in $(git ls-files '*.c' '*.h' '*.cc' | grep -v '^tests/'); do

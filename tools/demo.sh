@@ -1,15 +1,66 @@
 #!/bin/sh
-# Makes a short video with the model that comes with the project, and says where it is.
+# Starts the daemon, posts a video with curl, streams it to demo.mp4 while it is made, and leaves nothing running.
 #   tools/demo.sh SANAD_BINARY
 set -eu
-sanad=$1
-model=tests/golden/tiny-long
+sanad=$(realpath "$1")
+work=build/demo
+tiny=$(realpath tests/golden/tiny-long)
 
 cat <<'TEXT'
-No trained model comes with the project yet. This demo runs the whole pipeline (tokenizer, text
-encoder, transformer, sampler, VAE, H.264) with a tiny test model of RANDOM WEIGHTS: the video is
-colourful noise, whatever the prompt says. With downloaded weights: sanad generate "..." --model DIR
+No trained model comes with the project yet. This demo runs the whole daemon (queue, worker, tokenizer,
+text encoder, transformer, sampler, VAE, H.264, streaming) with a tiny test model of RANDOM WEIGHTS: the
+video is colourful noise, whatever the prompt says. With downloaded weights: sanad serve --model DIR
+
 TEXT
-"$sanad" generate "a red circle moves right on a blue background" \
-    --model "$model" --exact-size --size 160x96 --seconds 3 --seed 1 -o demo.mp4
-echo "The video is in $(pwd)/demo.mp4"
+
+# The test model, with defaults that suit its size.
+rm -rf "$work"
+mkdir -p "$work/model"
+for part in model_index.json scheduler text_encoder tokenizer transformer vae; do
+    ln -s "$tiny/$part" "$work/model/$part"
+done
+echo '{"id": "tiny", "size_buckets": false, "size": "160x96", "frames": 64, "block_latent_frames": 4}' \
+    >"$work/model/sanad.json"
+
+"$sanad" serve --listen 127.0.0.1:0 --data-dir "$work/data" --model "$work/model" 2>"$work/log" &
+daemon=$!
+trap 'kill "$daemon" 2>/dev/null || true; wait "$daemon" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+
+server=""
+tries=0
+until [ -n "$server" ] && curl -sf "$server/readyz" >/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 200 ] || ! kill -0 "$daemon" 2>/dev/null; then
+        cat "$work/log"
+        echo "the daemon did not become ready" >&2
+        exit 1
+    fi
+    sleep 0.1
+    address=$(sed -n 's/.*listening address=//p' "$work/log")
+    server=${address:+http://$address}
+done
+
+show() { # a command, before it runs
+    echo "\$ $*"
+}
+
+show "curl -s $server/v1/videos -F prompt='a red circle moves right on a blue background' -F seconds=4"
+curl -sf "$server/v1/videos" -F prompt='a red circle moves right on a blue background' -F seconds=4 \
+    -F seed=1 >"$work/video.json"
+id=$(sed -n 's/.*"id":"\(video_[a-z0-9]*\)".*/\1/p' "$work/video.json")
+cut -c 1-150 "$work/video.json"
+echo " ..."
+echo
+show "curl -N $server/v1/videos/$id/content?stream=true -o demo.mp4      # while it is made"
+curl -sfN "$server/v1/videos/$id/content?stream=true" -o demo.mp4
+echo
+show "curl -s $server/v1/videos/$id?wait=30"
+curl -sf "$server/v1/videos/$id?wait=30" >"$work/video.json"
+grep -o '"status":"[a-z_]*","progress":[0-9]*' "$work/video.json"
+grep -q '"status":"completed"' "$work/video.json"
+echo
+kill "$daemon"
+wait "$daemon"
+trap - EXIT
+echo "The video is in $(pwd)/demo.mp4; the daemon has ended (its log: $work/log)."

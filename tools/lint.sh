@@ -16,7 +16,7 @@ check() { # name, status
 
 cd "$(dirname "$0")/.." || exit 1
 sources=$(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' 'engine/*.[ch]' 'media/*.[ch]' 'worker/*.[ch]' \
-    'daemon/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]')
+    'storage/*.[ch]' 'jobs/*.[ch]' 'api/*.[ch]' 'daemon/*.[ch]' 'tests/*.[ch]' 'bench/*.[ch]')
 [ -n "$sources" ] || {
     echo "lint.sh: no sources; it needs a git checkout" >&2
     exit 1
@@ -25,7 +25,7 @@ cfiles=$(echo "$sources" | grep '\.c$')
 mkdir -p build/lint
 printf '#define SANAD_VERSION "0"\n#define SANAD_DATADIR "/"\n' >build/lint/version.h
 flags="-std=c17 -D_GNU_SOURCE -I. -include build/lint/version.h $(pkg-config --cflags \
-    openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil)"
+    openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil libmicrohttpd libuv sqlite3)"
 
 clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc') 2>&1 | head -n 40 >build/lint/out
 [ ! -s build/lint/out ]

@@ -1,19 +1,22 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need, where they are missing.
-#   tools/setup.sh build | test | lint
+#   tools/setup.sh build | test | lint | bench
 set -eu
 
 build="gcc g++ libc6-dev make pkg-config libopenblas-pthread-dev libsentencepiece-dev libcjson-dev
-libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libunistring-dev"
-test="ffmpeg"
+libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libunistring-dev libmicrohttpd-dev
+libuv1-dev libsqlite3-dev curl"
+test="ffmpeg sqlite3"
+command -v node >/dev/null && command -v npm >/dev/null || test="$test nodejs npm" # or a newer one of your own
 lint="clang clang-format clang-tidy libclang-rt-14-dev man-db"
 
 case "${1:-build}" in
 build) want="$build" ;;
 test) want="$build $test" ;;
 lint) want="$build $test $lint" ;;
+bench) want="$build $test wrk" ;;
 *)
-    echo "usage: tools/setup.sh build|test|lint" >&2
+    echo "usage: tools/setup.sh build|test|lint|bench" >&2
     exit 2
     ;;
 esac

@@ -477,11 +477,187 @@ TEST(session_keeps_the_image_as_first_frame)
     }
 }
 
+/* ---- resolving without a device ---- */
+
+static void expect_same_settings(const struct session_settings *a, const struct session_settings *b)
+{
+    EXPECT(memcmp(&a->size, &b->size, sizeof(a->size)) == 0);
+    EXPECT_INT(a->frames, b->frames);
+    EXPECT(a->fps == b->fps && a->seed == b->seed);
+    EXPECT(a->sampler.kind == b->sampler.kind && a->sampler.steps == b->sampler.steps);
+    EXPECT(a->sampler.flow_shift == b->sampler.flow_shift);
+    EXPECT_INT(a->sampler.n_renoise, b->sampler.n_renoise);
+    EXPECT(a->guidance_scale == b->guidance_scale);
+    EXPECT_INT(a->motion_score, b->motion_score);
+    EXPECT_INT(a->block_latent_frames, b->block_latent_frames);
+    EXPECT_INT(a->blocks, b->blocks);
+    EXPECT(a->image == b->image && a->prompt_truncated == b->prompt_truncated);
+}
+
+TEST(session_resolve_gives_what_the_session_has)
+{
+    float *image = test_alloc((size_t)64 * 64 * 3 * sizeof(float));
+
+    test_fill(image, (int64_t)64 * 64 * 3, 3);
+    for (size_t m = 0; m < ARRAY_LEN(all_models); m++) {
+        struct video_bed b;
+
+        video_bed_open(&b, all_models[m], 1);
+        for (int variant = 0; variant < 4; variant++) {
+            struct session_request r = video_request(&b, 9);
+            struct session_settings set;
+            struct video v;
+            struct err err;
+
+            r.image = variant & 1 ? image : NULL;
+            if (variant & 2) { /* what a request may leave open, and a long prompt */
+                r.has_guidance = false;
+                r.steps = 0;
+                b.model->dir->defaults.max_prompt_tokens = 4;
+            }
+            EXPECT_OK(session_resolve(b.model, &r, &set, &err));
+            EXPECT(set.prompt_truncated == (variant >= 2) && set.image == (r.image != NULL));
+            video_open(&v, &b, &r);
+            expect_same_settings(&set, session_settings(v.session));
+            video_close(&v);
+        }
+        video_bed_close(&b);
+    }
+    free(image);
+}
+
+/* No memory is planned: what no machine has room for still has settings. */
+TEST(session_resolve_refuses_the_request_but_not_its_size_in_memory)
+{
+    struct session_request r;
+    struct session_settings set = {0};
+    struct video_bed b;
+    struct err err;
+
+    video_bed_open(&b, "tiny-480p", 1);
+    r = video_request(&b, FRAMES_MAX);
+    r.width = 1920;
+    r.height = 1080;
+    r.memory_limit = 1;
+    EXPECT_OK(session_resolve(b.model, &r, &set, &err));
+    EXPECT_INT(set.frames, FRAMES_MAX);
+    r.motion_score = 101;
+    r.has_motion_score = true;
+    EXPECT_INT(session_resolve(b.model, &r, &set, &err), ERR_INVALID);
+    EXPECT_CONTAINS(err.msg, "motion_score: 101");
+    r = video_request(&b, 5);
+    r.prompt = "\xff";
+    EXPECT_INT(session_resolve(b.model, &r, &set, &err), ERR_INVALID);
+    EXPECT_CONTAINS(err.msg, "prompt: ");
+    video_bed_close(&b);
+}
+
+struct resolver {
+    struct video_bed *bed;
+    struct session_request request;
+    struct session_settings want;
+    atomic_bool stop;
+    int done;
+    bool failed;
+};
+
+static void *resolve_on_and_on(void *ctx)
+{
+    struct resolver *r = ctx;
+
+    do {
+        struct session_settings set;
+        struct err err;
+
+        r->failed = r->failed ||
+                    session_resolve(r->bed->model, &r->request, &set, &err) != ERR_OK ||
+                    set.blocks != r->want.blocks || set.seed != r->want.seed ||
+                    set.prompt_truncated != r->want.prompt_truncated;
+        r->done++;
+    } while (!atomic_load(&r->stop));
+    return NULL;
+}
+
+TEST(session_resolve_runs_beside_a_session)
+{
+    struct resolver r = {0};
+    struct session_request own;
+    struct video_bed b;
+    struct video quiet;
+    struct video v;
+    pthread_t thread;
+    struct err err;
+
+    video_bed_open(&b, "tiny-long", 1);
+    set_block(&b, 2);
+    own = video_request(&b, 25);
+    video_make(&quiet, &b, &own);
+    r.bed = &b;
+    r.request = video_request(&b, 33);
+    r.request.guidance_scale = 2;
+    EXPECT_OK(session_resolve(b.model, &r.request, &r.want, &err));
+    EXPECT(pthread_create(&thread, NULL, resolve_on_and_on, &r) == 0);
+    video_make(&v, &b, &own);
+    atomic_store(&r.stop, true);
+    pthread_join(thread, NULL);
+    EXPECT(r.done > 0 && !r.failed);
+    EXPECT(video_same(&v, &quiet, 0, 25));
+    video_close(&v);
+    video_close(&quiet);
+    video_bed_close(&b);
+}
+
+/* ---- any block of a clean clip ---- */
+
+TEST(session_seek_makes_any_block_of_a_clean_clip)
+{
+    struct session_request r;
+    struct video_bed b;
+    struct video v;
+    struct str saved;
+    struct err err;
+
+    str_init(&saved, 64 << 20);
+    video_bed_open(&b, "tiny-480p", 1);
+    set_block(&b, 2);
+    r = video_request(&b, 25); /* 7 latent frames: 3, 2, 2 */
+    video_open(&v, &b, &r);
+    EXPECT_INT(session_seek(v.session, 0, &err), ERR_UNSUPPORTED);
+    video_block(&v);
+    EXPECT_OK(session_save(v.session, &saved, &err));
+    video_run(&v);
+    for (int64_t block = 0; block <= 3; block++) {
+        struct video again;
+        const int64_t start = video_block_start(&v, block);
+
+        video_open(&again, &b, &r);
+        EXPECT_OK(session_restore(again.session, saved.data, saved.len, NULL, 0, &err));
+        EXPECT_INT(session_seek(again.session, 4, &err), ERR_INVALID);
+        EXPECT_INT(session_seek(again.session, -1, &err), ERR_INVALID);
+        EXPECT_OK(session_seek(again.session, block, &err));
+        EXPECT_INT(session_blocks_done(again.session), block);
+        again.next = start;
+        video_run(&again);
+        EXPECT(video_same(&again, &v, start, 25));
+        EXPECT(block == 3 || fabs(again.fraction - 1.0) < 1e-9);
+        video_close(&again);
+    }
+    video_close(&v);
+    video_bed_close(&b);
+    str_done(&saved);
+}
+
 /* ---- stopping ---- */
+
+enum how {
+    BY_CALLBACK,
+    BY_THREAD,
+    BY_STOP
+};
 
 struct stop {
     int64_t at; /* report after which to cancel */
-    bool by_thread;
+    enum how how;
 };
 
 static void *cancel_it(void *flag)
@@ -499,9 +675,11 @@ static void cancel_after(struct video *v, const struct session_progress *p)
     if (v->reports != stop->at) {
         return;
     }
-    if (stop->by_thread) {
+    if (stop->how == BY_THREAD) {
         EXPECT(pthread_create(&thread, NULL, cancel_it, &v->cancel) == 0);
         pthread_join(thread, NULL);
+    } else if (stop->how == BY_STOP) {
+        session_stop(v->session);
     } else {
         atomic_store(&v->cancel, true);
     }
@@ -510,7 +688,7 @@ static void cancel_after(struct video *v, const struct session_progress *p)
 /* Cancels after report `at`; is there none, returns false. */
 static bool check_cancel_at(struct video_bed *b, const struct session_request *r, int64_t at)
 {
-    struct stop stop = {.at = at, .by_thread = at % 2 == 0};
+    struct stop stop = {.at = at, .how = (enum how)(at % 3)};
     struct geometry_block block;
     struct err err = {0};
     struct video v;
@@ -533,7 +711,7 @@ static bool check_cancel_at(struct video_bed *b, const struct session_request *r
     return reached;
 }
 
-/* After each unit of work there is; from on_progress and from another thread. */
+/* After each unit of work there is; from on_progress, from another thread, and by session_stop(). */
 TEST(session_stops_within_a_unit_of_work)
 {
     float *image = test_alloc((size_t)64 * 64 * 3 * sizeof(float));

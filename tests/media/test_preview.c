@@ -118,6 +118,60 @@ TEST(preview_sheet_puts_frames_in_rows)
     }
 }
 
+TEST(preview_webp_keeps_shape_and_colour)
+{
+    for (int i = 0; i < 4; i++) {
+        uint8_t *frame = plain_frame(832, 480, colour[i]);
+        struct image image;
+        struct str webp;
+        struct err err;
+
+        str_init(&webp, 1 << 20);
+        EXPECT_OK(preview_webp(&webp, frame, 832, 480, 320, &err));
+        EXPECT(webp.len > 12 && memcmp(webp.data + 8, "WEBP", 4) == 0);
+        EXPECT_OK(image_read(&image, (const uint8_t *)webp.data, webp.len, &err));
+        EXPECT_INT(image.width, 320);
+        EXPECT_INT(image.height, 184);
+        expect_near(image.rgb + (ptrdiff_t)(92 * 320 + 160) * 3, rgb[i]);
+        image_done(&image);
+        str_done(&webp);
+        free(frame);
+    }
+}
+
+TEST(preview_webp_is_the_picture_that_the_jpeg_is)
+{
+    uint8_t *frame = test_alloc(320 * 192 * 3 / 2);
+    const uint8_t *frames[1] = {frame};
+    struct image image[2];
+    struct str file[3];
+    struct err err;
+    double sum = 0;
+
+    video_check_picture(frame, 320, 192, 5);
+    for (int i = 0; i < 3; i++) {
+        str_init(&file[i], 1 << 20);
+    }
+    EXPECT_OK(preview_sheet(&file[0], NULL, frames, 1, 320, 192, 320, &err));
+    EXPECT_OK(preview_webp(&file[1], frame, 320, 192, 320, &err));
+    EXPECT_OK(preview_webp(&file[2], frame, 320, 192, 320, &err));
+    EXPECT_INT(file[1].len, file[2].len);
+    EXPECT(memcmp(file[1].data, file[2].data, file[1].len) == 0);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_OK(image_read(&image[i], (const uint8_t *)file[i].data, file[i].len, &err));
+    }
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)320 * 192 * 3; i++) {
+        sum += abs(image[0].rgb[i] - image[1].rgb[i]);
+    }
+    EXPECT(sum / (320 * 192 * 3) < 4);
+    for (int i = 0; i < 3; i++) {
+        str_done(&file[i]);
+    }
+    image_done(&image[0]);
+    image_done(&image[1]);
+    free(frame);
+}
+
 TEST(preview_same_frames_give_the_same_bytes)
 {
     uint8_t *frame = test_alloc(832 * 480 * 3 / 2);
@@ -153,6 +207,7 @@ TEST(preview_refuses_what_is_out_of_range)
             preview_sheet(&jpeg, NULL, frames, bad[i][0], bad[i][1], bad[i][2], bad[i][3], &err),
             ERR_INVALID);
     }
+    EXPECT_INT(preview_webp(&jpeg, NULL, 63, 64, 64, &err), ERR_INVALID);
     EXPECT_INT(jpeg.len, 0);
 }
 

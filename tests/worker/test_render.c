@@ -1,123 +1,32 @@
 #include "worker/render.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/str.h"
-#include "tests/support/alloc_fail.h"
+#include "tests/support/renders.h"
 #include "tests/support/test.h"
+#include "tests/support/video_check.h"
 
-enum {
-    FILE_MAX = 64 << 20
-};
-
-static const char *const long_model = "tests/golden/tiny-long";
-
-/* What a test wants to happen, and what happened. */
-struct watch {
-    struct str file;
-    int parts, blocks, steps;
-    int fail_at_part;   /* 0: never */
-    int cancel_at_step; /* 0: never */
-    atomic_bool cancel;
-    struct render_block last;
-    double fraction;
-    bool progress_fell;
-    pthread_t engine;
-    bool block_on_engine, step_elsewhere; /* each written by one thread */
-};
-
-static int take_part(void *ctx, enum fmp4_part part, const uint8_t *data, size_t len,
-                     struct err *err)
+static int render_video(const char *model, const struct render_options *options,
+                        struct render_watch *w, struct err *err)
 {
-    struct watch *w = ctx;
+    struct video_bed b;
+    int rc;
 
-    w->parts++;
-    if ((part == FMP4_INIT) != (w->parts == 1)) {
-        return err_set(err, ERR_INVALID, "part %d has the wrong kind", w->parts);
-    }
-    if (w->parts == w->fail_at_part) {
-        return err_set(err, ERR_NO_SPACE, "the disk of the test is full");
-    }
-    return str_append(&w->file, data, len) ? ERR_OK : err_set(err, ERR_NO_MEMORY, "the file");
-}
-
-static void take_block(void *ctx, const struct render_block *block)
-{
-    struct watch *w = ctx;
-
-    w->blocks++;
-    w->last = *block;
-    w->block_on_engine = w->block_on_engine || pthread_equal(pthread_self(), w->engine);
-}
-
-static void take_step(void *ctx, const struct session_progress *p)
-{
-    struct watch *w = ctx;
-
-    w->steps++;
-    w->step_elsewhere = w->step_elsewhere || !pthread_equal(pthread_self(), w->engine);
-    w->progress_fell = w->progress_fell || p->fraction < w->fraction;
-    w->fraction = p->fraction;
-    if (w->steps == w->cancel_at_step) {
-        atomic_store(&w->cancel, true);
-    }
-}
-
-static struct render_options options_of(int frames)
-{
-    return (struct render_options){.request = {.prompt = "a ship \"at\" sea",
-                                               .width = 48,
-                                               .height = 32,
-                                               .frames = frames,
-                                               .seed = 3,
-                                               .exact_size = true}};
-}
-
-static void watch_init(struct watch *w)
-{
-    *w = (struct watch){.engine = pthread_self()};
-    str_init(&w->file, FILE_MAX);
-}
-
-/* Opens, runs and closes; the code of whichever failed. */
-static int render_video(const char *path, const struct render_options *options, struct watch *w,
-                        struct err *err)
-{
-    const struct render_callbacks callbacks = {.ctx = w,
-                                               .on_part = take_part,
-                                               .on_block = take_block,
-                                               .on_progress = take_step,
-                                               .cancel = &w->cancel};
-    struct device dev = {0};
-    struct model *model = NULL;
-    struct render *r = NULL;
-    int rc = device_open_cpu(&dev, 2, err);
-
-    if (rc == ERR_OK) {
-        rc = model_open(&model, path, &dev, err);
-    }
-    if (rc == ERR_OK) {
-        rc = render_open(&r, model, options, &callbacks, err);
-    }
-    if (rc == ERR_OK) {
-        rc = render_run(r, err);
-    }
-    render_close(r);
-    model_close(model);
-    device_close(&dev);
+    video_bed_open(&b, model, 2);
+    rc = render_bed_run(&b, options, w, err);
+    video_bed_close(&b);
     return rc;
 }
 
 TEST(render_gives_init_and_one_fragment_per_block)
 {
-    const struct render_options options = options_of(90);
-    struct watch w;
+    const struct render_options options = render_options_of(90);
+    struct render_watch w;
     struct err err;
 
-    watch_init(&w);
-    EXPECT_OK(render_video(long_model, &options, &w, &err));
+    render_watch_init(&w);
+    EXPECT_OK(render_video(RENDER_LONG, &options, &w, &err));
     EXPECT_INT(w.parts, 3); /* 24 latent frames: blocks of 14 and 10 */
     EXPECT_INT(w.blocks, 2);
     EXPECT_INT(w.last.index, 1);
@@ -125,117 +34,244 @@ TEST(render_gives_init_and_one_fragment_per_block)
     EXPECT(w.last.bytes > 100);
     EXPECT(!w.block_on_engine && !w.step_elsewhere && !w.progress_fell);
     EXPECT(w.fraction > 0.99 && w.fraction <= 1.0);
-    str_done(&w.file);
+    render_watch_done(&w);
 }
 
 TEST(render_puts_prompt_and_settings_into_the_file)
 {
-    const struct render_options options = options_of(5);
-    struct watch w;
+    const struct render_options options = render_options_of(5);
+    struct render_watch w;
     struct err err;
 
-    watch_init(&w);
-    EXPECT_OK(render_video(long_model, &options, &w, &err));
+    render_watch_init(&w);
+    EXPECT_OK(render_video(RENDER_LONG, &options, &w, &err));
     EXPECT(memmem(w.file.data, w.file.len, "a ship \"at\" sea", 15));
     EXPECT(memmem(w.file.data, w.file.len, "\"seed\":3,", 9));
     EXPECT(memmem(w.file.data, w.file.len, "sanad " SANAD_VERSION, 7));
-    str_done(&w.file);
+    render_watch_done(&w);
 }
 
 TEST(render_twice_gives_the_same_bytes)
 {
-    const struct render_options options = options_of(50);
-    struct watch a;
-    struct watch b;
+    const struct render_options options = render_options_of(50);
+    struct render_watch a;
+    struct render_watch b;
     struct err err;
 
-    watch_init(&a);
-    watch_init(&b);
-    EXPECT_OK(render_video(long_model, &options, &a, &err));
-    EXPECT_OK(render_video(long_model, &options, &b, &err));
+    render_watch_init(&a);
+    render_watch_init(&b);
+    EXPECT_OK(render_video(RENDER_LONG, &options, &a, &err));
+    EXPECT_OK(render_video(RENDER_LONG, &options, &b, &err));
     EXPECT_INT(a.file.len, b.file.len);
     EXPECT(memcmp(a.file.data, b.file.data, a.file.len) == 0);
-    str_done(&a.file);
-    str_done(&b.file);
+    render_watch_done(&a);
+    render_watch_done(&b);
 }
 
 TEST(render_passes_the_sinks_error_on)
 {
-    struct render_options options = options_of(200);
-    struct watch w;
+    struct render_options options = render_options_of(200);
+    struct render_watch w;
     struct err err;
 
     for (int part = 1; part <= 3; part++) {
-        watch_init(&w);
+        render_watch_init(&w);
         w.fail_at_part = part;
-        EXPECT_INT(render_video(long_model, &options, &w, &err), ERR_NO_SPACE);
+        EXPECT_INT(render_video(RENDER_LONG, &options, &w, &err), ERR_NO_SPACE);
         EXPECT_STR(err.msg, "the disk of the test is full");
         EXPECT_INT(w.parts, part);
         EXPECT_INT(w.blocks, part > 1 ? part - 2 : 0);
-        str_done(&w.file);
+        render_watch_done(&w);
     }
 }
 
 TEST(render_cancelled_keeps_whole_fragments)
 {
-    const struct render_options options = options_of(300);
-    struct watch w;
+    const struct render_options options = render_options_of(300);
+    struct render_watch w;
     struct err err;
 
-    watch_init(&w);
+    render_watch_init(&w);
     w.cancel_at_step = 25; /* in the second block: 1 text, 4 steps and 14 pictures before it */
-    EXPECT_INT(render_video(long_model, &options, &w, &err), ERR_CANCELLED);
+    EXPECT_INT(render_video(RENDER_LONG, &options, &w, &err), ERR_CANCELLED);
     EXPECT_INT(w.parts, 2);
     EXPECT_INT(w.blocks, 1);
     EXPECT_INT(w.steps, 25);
-    str_done(&w.file);
+    render_watch_done(&w);
 }
 
 TEST(render_names_a_missing_image)
 {
-    struct render_options options = options_of(9);
-    struct watch w;
+    struct render_options options = render_options_of(9);
+    struct render_watch w;
     struct err err;
 
-    watch_init(&w);
+    render_watch_init(&w);
     options.image_path = "tests/no-such-picture.png";
-    EXPECT_INT(render_video(long_model, &options, &w, &err), ERR_NOT_FOUND);
+    EXPECT_INT(render_video(RENDER_LONG, &options, &w, &err), ERR_NOT_FOUND);
     EXPECT_CONTAINS(err.msg, "no-such-picture.png");
     EXPECT_INT(w.parts, 0);
-    str_done(&w.file);
+    render_watch_done(&w);
 }
 
-/* Every allocation of our own in opening and running a video of one frame fails once. */
+TEST(render_counts_seconds_of_each_kind)
+{
+    struct render_options options = render_options_for(RENDER_CLIP);
+    struct video_bed b;
+    struct render_watch w;
+
+    options.image_path = render_write_picture();
+    render_bed_open(&b, RENDER_CLIP);
+    render_make_whole(&w, &b, &options);
+    EXPECT(w.times.text > 0 && w.times.image > 0 && w.times.denoise > 0);
+    EXPECT(w.times.decode > 0 && w.times.encode > 0 && w.times.cache == 0);
+    EXPECT(w.last.seconds > 0);
+    render_watch_done(&w);
+    video_bed_close(&b);
+}
+
+/* ---- planning ---- */
+
+TEST(render_plan_has_the_very_init_segment)
+{
+    static const double rates[] = {0, 24, 29.97};
+
+    for (int m = 0; m < 2; m++) {
+        struct render_options options = render_options_for(m ? RENDER_CLIP : RENDER_LONG);
+        struct video_bed b;
+
+        render_bed_open(&b, m ? RENDER_CLIP : RENDER_LONG);
+        options.image_path = m ? render_write_picture() : NULL;
+        for (size_t i = 0; i < ARRAY_LEN(rates); i++) {
+            struct render_plan plan;
+            struct render_watch w;
+            struct err err;
+
+            options.fps = rates[i];
+            EXPECT_OK(render_plan(b.model, &options, &plan, &err));
+            EXPECT(plan.fps == (i == 0 ? 16 : rates[i]));
+            EXPECT_INT(plan.generated_frames, 25);
+            EXPECT_INT(plan.settings.frames, RENDERS_FRAMES);
+            EXPECT_INT(plan.settings.blocks, RENDERS_BLOCKS);
+            EXPECT(plan.settings.image == (m == 1));
+            render_watch_init(&w);
+            EXPECT_OK(render_bed_run(&b, &options, &w, &err));
+            EXPECT_INT(plan.init.len, w.end[0]);
+            EXPECT(memcmp(plan.init.data, w.file.data, w.end[0]) == 0);
+            render_watch_done(&w);
+            render_plan_done(&plan);
+        }
+        video_bed_close(&b);
+    }
+}
+
+TEST(render_plays_at_the_rate_that_was_asked)
+{
+    struct render_options options = render_options_of(24);
+    struct video_check check;
+    struct render_watch w;
+    struct err err;
+
+    options.fps = 12;
+    render_watch_init(&w);
+    EXPECT_OK(render_video(RENDER_LONG, &options, &w, &err));
+    video_check_decode(&check, (const uint8_t *)w.file.data, w.file.len, 0);
+    EXPECT_INT(check.n_frames, 24);
+    EXPECT(check.duration > 1.999 && check.duration < 2.001);
+    render_watch_done(&w);
+}
+
+TEST(render_plan_refuses_what_open_refuses)
+{
+    static const double rates[] = {-1, 0.5, 241, 1e300, -0.0 / 0.0};
+    struct render_options options = render_options_of(9);
+    struct render_plan plan;
+    struct video_bed b;
+    struct err err;
+
+    video_bed_open(&b, RENDER_LONG, 1);
+    for (size_t i = 0; i < ARRAY_LEN(rates); i++) {
+        options.fps = rates[i];
+        render_expect_refused(&b, &options, ERR_INVALID, "fps: ");
+        EXPECT_INT(render_plan(b.model, &options, &plan, &err), ERR_INVALID);
+        EXPECT_CONTAINS(err.msg, "fps: ");
+    }
+    options.fps = 0;
+    options.request.frames = -1;
+    EXPECT_INT(render_plan(b.model, &options, &plan, &err), ERR_INVALID);
+    EXPECT_CONTAINS(err.msg, "frames: ");
+    options.request.frames = 9;
+    options.crf = 52;
+    EXPECT_INT(render_plan(b.model, &options, &plan, &err), ERR_INVALID);
+    video_bed_close(&b);
+}
+
+struct planner {
+    const struct model *model;
+    struct render_options options;
+    struct str want;
+    atomic_bool stop;
+    int done;
+    bool failed;
+};
+
+static void *plan_on_and_on(void *ctx)
+{
+    struct planner *p = ctx;
+
+    do {
+        struct render_plan plan;
+        struct err err;
+        const bool ok = render_plan(p->model, &p->options, &plan, &err) == ERR_OK;
+
+        p->failed = p->failed || !ok || plan.init.len != p->want.len ||
+                    memcmp(plan.init.data, p->want.data, p->want.len) != 0;
+        if (ok) {
+            render_plan_done(&plan);
+        }
+        p->done++;
+    } while (!atomic_load(&p->stop));
+    return NULL;
+}
+
+TEST(render_plan_runs_beside_a_rendering)
+{
+    const struct render_options own = render_options_for(RENDER_LONG);
+    struct planner p = {.options = render_options_of(90)};
+    struct render_plan quiet;
+    struct video_bed b;
+    struct render_watch whole;
+    struct render_watch w;
+    pthread_t thread;
+    struct err err;
+
+    render_bed_open(&b, RENDER_LONG);
+    render_make_whole(&whole, &b, &own);
+    EXPECT_OK(render_plan(b.model, &p.options, &quiet, &err));
+    p.model = b.model;
+    p.want = quiet.init;
+    EXPECT(pthread_create(&thread, NULL, plan_on_and_on, &p) == 0);
+    render_watch_init(&w);
+    EXPECT_OK(render_bed_run(&b, &own, &w, &err));
+    atomic_store(&p.stop, true);
+    pthread_join(thread, NULL);
+    EXPECT(p.done > 0 && !p.failed);
+    render_expect_rest(&w, &whole, 0);
+    render_watch_done(&w);
+    render_watch_done(&whole);
+    render_plan_done(&quiet);
+    video_bed_close(&b);
+}
+
+/* ---- allocation failures ---- */
+
+/* Every allocation of our own fails once: in a short video, and in the rest of one. */
 TEST(render_survives_every_failed_allocation)
 {
-    const struct render_options options = options_of(1);
-    const struct render_callbacks callbacks = {.on_part = take_part};
-    struct device dev = {0};
-    struct model *model = NULL;
-    struct err err;
-    bool fired = true;
+    struct render_options options = render_options_of(1);
+    struct video_bed b;
 
-    alloc_fail_hook_cjson();
-    EXPECT_OK(device_open_cpu(&dev, 1, &err));
-    EXPECT_OK(model_open(&model, long_model, &dev, &err));
-    for (long n = 1; fired; n++) {
-        struct render_callbacks c = callbacks;
-        struct render *r = NULL;
-        struct watch w;
-        int rc;
-
-        watch_init(&w);
-        c.ctx = &w;
-        alloc_fail_at(n);
-        rc = render_open(&r, model, &options, &c, &err);
-        if (rc == ERR_OK) {
-            rc = render_run(r, &err);
-        }
-        fired = alloc_fail_stop();
-        render_close(r);
-        str_done(&w.file);
-        EXPECT_INT(rc, fired ? ERR_NO_MEMORY : ERR_OK);
-    }
-    model_close(model);
-    device_close(&dev);
+    video_bed_open(&b, RENDER_LONG, 1);
+    render_check_allocations(&b, &options);
+    video_bed_close(&b);
 }

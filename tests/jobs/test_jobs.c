@@ -1,0 +1,532 @@
+/*
+ * The lives of jobs, with a device that does what the test says. All storage is real.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/jobs_fixture.h"
+#include "tests/support/test.h"
+
+static void expect_events(const struct fixture *f, const char *id, const char *want)
+{
+    char got[2048];
+
+    fixture_events(f, id, got, sizeof(got));
+    EXPECT_STR(got, want);
+}
+
+/* "" if there is none. */
+static void read_file(const struct fixture *f, const char *id, enum job_file file, char *ret,
+                      size_t size)
+{
+    struct err err;
+    int64_t bytes;
+    int fd;
+    ssize_t n = 0;
+
+    if (job_files_open_read(f->files, id, file, &fd, &bytes, &err) == ERR_OK) {
+        n = read(fd, ret, size - 1);
+        close(fd);
+    }
+    ret[n > 0 ? n : 0] = '\0';
+}
+
+TEST(jobs_a_job_goes_from_queued_to_completed)
+{
+    struct fixture f;
+    struct job *job;
+    char text[256];
+    size_t len;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    EXPECT(job);
+    EXPECT_INT(f.starts, 1);
+    EXPECT_INT(job_status(job), STATUS_IN_PROGRESS);
+    EXPECT_INT(job->row->init_bytes, FIXTURE_INIT_BYTES);
+    fixture_block(&f, job, 0);
+    EXPECT_INT(job->row->blocks, 1);
+    EXPECT_CONTAINS(job_json(job, &len), "\"status\":\"in_progress\"");
+    EXPECT_CONTAINS(job_json(job, &len), "\"blocks\":{\"done\":1,\"total\":2,\"frames_ready\":4}");
+    EXPECT_INT(f.finishes, 0);
+    fixture_block(&f, job, 1);
+    EXPECT_INT(f.finishes, 0); /* only when the worker says that it was the last */
+    fixture_rendered(&f, job);
+    EXPECT_INT(f.finishes, 1);
+    EXPECT(job->detail.progress < 100);
+    fixture_finished(&f, job);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    EXPECT_CONTAINS(job_json(job, &len), "\"progress\":100");
+    EXPECT_CONTAINS(job_json(job, &len), "\"size_bytes\":1234");
+    EXPECT_CONTAINS(job_json(job, &len), "\"seconds\":\"0.5\"");
+    expect_events(&f, job->row->id, "queued in_progress block block completed");
+    read_file(&f, job->row->id, JOB_FRAGMENTS, text, sizeof(text));
+    EXPECT_STR(text, "INIT-XY[block 0][block 1]");
+    read_file(&f, job->row->id, JOB_LATENTS, text, sizeof(text));
+    EXPECT_STR(text, ""); /* trimmed */
+    fixture_close(&f);
+}
+
+TEST(jobs_a_crash_of_the_daemon_continues_at_the_last_block)
+{
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+    char text[256];
+    int64_t last;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    fixture_block(&f, job, 0);
+    fixture_block(&f, job, 1);
+    last = events_last(jobs_events(f.jobs));
+    fixture_crash(&f);
+    job = jobs_find(f.jobs, id);
+    EXPECT(job);
+    EXPECT_INT(f.starts, 1);
+    EXPECT_INT(f.first_block, 2);
+    EXPECT_INT(job->row->restarts, 1);
+    EXPECT_INT(job_status(job), STATUS_IN_PROGRESS);
+    EXPECT_INT(job->n_blocks, 2);
+    fixture_block(&f, job, 2);
+    EXPECT(events_last(jobs_events(f.jobs)) > last);
+    fixture_rendered(&f, job);
+    fixture_finished(&f, job);
+    read_file(&f, id, JOB_FRAGMENTS, text, sizeof(text));
+    EXPECT_STR(text, "INIT-XY[block 0][block 1][block 2]");
+    fixture_close(&f);
+}
+
+TEST(jobs_a_crash_before_the_end_only_finishes)
+{
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    fixture_block(&f, job, 0);
+    fixture_block(&f, job, 1);
+    fixture_rendered(&f, job);
+    fixture_crash(&f);
+    EXPECT_INT(f.starts, 0);
+    EXPECT_INT(f.finishes, 1);
+    fixture_finished(&f, f.told);
+    EXPECT_INT(job_status(jobs_find(f.jobs, id)), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_dead_worker_costs_a_restart_and_three_without_a_block_the_job)
+{
+    const struct model_facts facts = {.id = "tiny"};
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    for (int i = 0; i < 2; i++) {
+        jobs_on_down(f.device, "killed by signal 9", false);
+        fixture_settle(&f);
+        EXPECT_INT(job_status(job), STATUS_IN_PROGRESS);
+        jobs_on_ready(f.device, &facts);
+        fixture_settle(&f);
+    }
+    EXPECT_INT(f.starts, 3);
+    fixture_block(&f, job, 0); /* the count starts anew */
+    for (int i = 0; i < 2; i++) {
+        jobs_on_down(f.device, "killed by signal 9", false);
+        fixture_settle(&f);
+        jobs_on_ready(f.device, &facts);
+        fixture_settle(&f);
+        EXPECT_INT(job_status(job), STATUS_IN_PROGRESS);
+    }
+    EXPECT_INT(f.first_block, 1);
+    job_ref(job);
+    jobs_on_down(f.device, "killed by signal 9", false);
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "generation_failed");
+    EXPECT_CONTAINS(job->row->error_message, "killed by signal 9");
+    EXPECT_INT(job->row->restarts, 4);
+    job_unref(job);
+    jobs_on_ready(f.device, &facts); /* the daemon goes on */
+    job = fixture_create(&f, "", 0, 1);
+    fixture_complete(&f, job, 0, 1);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+TEST(jobs_cancelling_a_queued_one_is_immediate)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    fixture_create(&f, "", 0, 2);
+    job = fixture_create(&f, "", 0, 2);
+    EXPECT_INT(job->queue_position, 1);
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_OK);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "cancelled");
+    EXPECT_INT(f.cancels, 0);
+    expect_events(&f, job->row->id, "queued failed");
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f); /* again: unchanged */
+    EXPECT_INT(f.outcome, JOBS_OK);
+    fixture_close(&f);
+}
+
+TEST(jobs_cancelling_a_running_one_stops_the_device)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    fixture_block(&f, job, 0);
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.cancels, 1);
+    EXPECT_INT(job_status(job), STATUS_IN_PROGRESS);
+    EXPECT(job->row->cancel_requested);
+    fixture_block(&f, job, 1); /* too late: it does not count any more */
+    EXPECT_INT(job->row->blocks, 1);
+    jobs_on_fail(f.device, job, "cancelled", "cancelled in block 2 of 3");
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "cancelled");
+    EXPECT_INT(job->row->blocks, 1);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_cancel_between_rendering_and_finishing_ends_the_job_either_way)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 1);
+    fixture_block(&f, job, 0);
+    fixture_rendered(&f, job); /* FINISH is on its way */
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.cancels, 0);
+    fixture_finished(&f, job);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_cancelled_job_whose_worker_dies_is_cancelled)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    jobs_on_down(f.device, "it did not stop when it was cancelled", false);
+    fixture_settle(&f);
+    EXPECT_STR(job->row->error_code, "cancelled");
+    fixture_close(&f);
+}
+
+TEST(jobs_a_cancelled_job_is_over_after_a_crash)
+{
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    jobs_cancel(f.jobs, id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    fixture_crash(&f);
+    EXPECT_INT(f.starts, 0);
+    job = jobs_find(f.jobs, id);
+    EXPECT(job);
+    EXPECT_STR(job->row->error_code, "cancelled");
+    fixture_close(&f);
+}
+
+TEST(jobs_a_deleted_job_does_not_come_back)
+{
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+    char text[64];
+
+    fixture_open(&f);
+    job = job_ref(fixture_create(&f, "", 0, 3));
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    fixture_block(&f, job, 0);
+    jobs_delete(f.jobs, id, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_OK);
+    EXPECT(job->deleted);
+    EXPECT_INT(f.cancels, 1);
+    EXPECT(!jobs_find(f.jobs, id));
+    fixture_block(&f, job, 1); /* late */
+    fixture_rendered(&f, job);
+    fixture_settle(&f);
+    read_file(&f, id, JOB_FRAGMENTS, text, sizeof(text));
+    EXPECT_STR(text, "");
+    job_unref(job);
+    jobs_get(f.jobs, id, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_NOT_FOUND);
+    job = fixture_create(&f, "", 0, 1); /* the device is free */
+    EXPECT_INT(f.starts, 2);
+    fixture_complete(&f, job, 0, 1);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_higher_priority_overtakes_and_the_first_goes_on_where_it_was)
+{
+    struct fixture f;
+    struct job *slow;
+    struct job *urgent;
+
+    fixture_open(&f);
+    slow = fixture_create(&f, "", 0, 3);
+    fixture_block(&f, slow, 0);
+    fixture_create(&f, "", 0, 1); /* same priority: waits */
+    EXPECT_INT(f.pauses, 0);
+    urgent = fixture_create(&f, "", 50, 1);
+    EXPECT_INT(f.pauses, 1);
+    EXPECT_INT(f.starts, 1);
+    fixture_block(&f, slow, 1); /* the block in work is kept */
+    jobs_on_paused(f.device, slow);
+    fixture_settle(&f);
+    EXPECT(f.told == urgent);
+    EXPECT_STR(slow->phase, "paused");
+    EXPECT_INT(job_status(slow), STATUS_IN_PROGRESS);
+    fixture_complete(&f, urgent, 0, 1);
+    EXPECT(f.told == slow); /* before the one that was not begun */
+    EXPECT_INT(f.first_block, 2);
+    EXPECT_INT(slow->row->restarts, 0);
+    fixture_complete(&f, slow, 2, 3);
+    EXPECT_INT(job_status(slow), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+TEST(jobs_clients_take_turns)
+{
+    struct fixture f;
+    struct job *a[3];
+    struct job *b;
+
+    fixture_open(&f);
+    for (int i = 0; i < 3; i++) {
+        a[i] = fixture_create(&f, "anna", 0, 1);
+    }
+    b = fixture_create(&f, "bert", 0, 1);
+    fixture_complete(&f, a[0], 0, 1);
+    EXPECT(f.told == b);
+    fixture_complete(&f, b, 0, 1);
+    EXPECT(f.told == a[1]);
+    fixture_complete(&f, a[1], 0, 1);
+    EXPECT(f.told == a[2]);
+    fixture_close(&f);
+}
+
+TEST(jobs_the_queue_has_limits)
+{
+    struct fixture f;
+
+    fixture_open(&f);
+    f.limits.queue_capacity = 3;
+    f.limits.queue_per_client = 2;
+    jobs_configure(f.jobs, &f.limits);
+    fixture_create(&f, "anna", 0, 1); /* runs */
+    fixture_create(&f, "anna", 0, 1);
+    EXPECT(fixture_create(&f, "anna", 0, 1));
+    EXPECT(!fixture_create(&f, "anna", 0, 1));
+    EXPECT_INT(f.outcome, JOBS_CLIENT_FULL);
+    EXPECT(fixture_create(&f, "bert", 0, 1));
+    EXPECT(!fixture_create(&f, "carl", 0, 1));
+    EXPECT_INT(f.outcome, JOBS_QUEUE_FULL);
+    f.limits.queue_capacity = 100;
+    f.limits.min_free_bytes = INT64_MAX;
+    jobs_configure(f.jobs, &f.limits);
+    EXPECT(!fixture_create(&f, "carl", 0, 1));
+    EXPECT_INT(f.outcome, JOBS_NO_SPACE);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_full_disk_fails_the_running_job_and_then_all_goes_on)
+{
+    struct fixture f;
+    struct job *job;
+    struct jobs_block b = {.index = 1, .first_frame = 4, .frames = 4};
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    fixture_block(&f, job, 0);
+    f.limits.min_free_bytes = INT64_MAX / 2; /* as if the disk were full */
+    jobs_configure(f.jobs, &f.limits);
+    b.fragment = strdup("[block 1]");
+    b.fragment_bytes = 9;
+    EXPECT(jobs_on_block(f.device, job, &b));
+    fixture_settle(&f);
+    EXPECT_INT(f.cancels, 1);
+    jobs_on_fail(f.device, job, "cancelled", "");
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "insufficient_storage");
+    f.limits.min_free_bytes = 0;
+    jobs_configure(f.jobs, &f.limits);
+    job = fixture_create(&f, "", 0, 1);
+    EXPECT(job);
+    fixture_complete(&f, job, 0, 1);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+TEST(jobs_deadlines_count_waiting_too)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    fixture_create(&f, "", 0, 1);
+    job = fixture_create(&f, "", 0, 1);
+    job->row->deadline_ms = fixture_now_ms + 1000;
+    jobs_tick(f.jobs);
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_QUEUED);
+    fixture_now_ms += 1000;
+    jobs_tick(f.jobs);
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "deadline_exceeded");
+    fixture_close(&f);
+}
+
+TEST(jobs_progress_never_falls_and_is_told_four_times_a_second)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    jobs_on_step(f.device, job, "denoise", 1, 4, 0, 0.5);
+    EXPECT_INT(job->detail.progress, 49);
+    jobs_on_step(f.device, job, "denoise", 1, 4, 0, 0.2);
+    EXPECT_INT(job->detail.progress, 49);
+    jobs_on_step(f.device, job, "denoise", 2, 4, 0, 0.6);
+    fixture_now_ms += 250;
+    jobs_on_step(f.device, job, "denoise", 3, 4, 0, 0.7);
+    jobs_on_step(f.device, job, "denoise", 3, 4, 0, 1.0 / 0.0);
+    fixture_settle(&f);
+    EXPECT_INT(job->detail.progress, 68);
+    expect_events(&f, job->row->id, "queued in_progress progress progress");
+    jobs_on_step(f.device, job, "vae_decode", 1, 1, 1, 1.0);
+    EXPECT(job->detail.progress < 100);
+    fixture_close(&f);
+}
+
+static void set_true(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+TEST(jobs_draining_sets_the_running_job_aside)
+{
+    struct fixture f;
+    struct job *job;
+    bool drained = false;
+    char id[JOB_ID_SIZE];
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    jobs_drain(f.jobs, 1000, set_true, &drained);
+    EXPECT(!fixture_create(&f, "", 0, 1));
+    EXPECT_INT(f.outcome, JOBS_DRAINS);
+    jobs_tick(f.jobs);
+    EXPECT_INT(f.pauses, 0);
+    fixture_now_ms += 1000;
+    jobs_tick(f.jobs);
+    EXPECT_INT(f.pauses, 1);
+    fixture_block(&f, job, 0);
+    EXPECT(!drained);
+    jobs_on_paused(f.device, job);
+    fixture_settle(&f);
+    EXPECT(drained);
+    EXPECT_INT(job->row->state, JOB_QUEUED);
+    EXPECT_INT(job->row->restarts, 0);
+    EXPECT_INT(f.starts, 1);
+    fixture_crash(&f);
+    EXPECT_INT(f.first_block, 1);
+    EXPECT_INT(jobs_find(f.jobs, id)->row->restarts, 0);
+    fixture_close(&f);
+}
+
+TEST(jobs_finished_videos_expire)
+{
+    struct fixture f;
+    struct job *job;
+    char text[64];
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 1);
+    fixture_complete(&f, job, 0, 1);
+    EXPECT_INT(job->row->expires_ms, job->row->ended_ms + f.limits.ttl_ms);
+    fixture_now_ms += f.limits.ttl_ms + 1;
+    jobs_tick(f.jobs);
+    fixture_settle(&f);
+    EXPECT(job_is_expired(job));
+    read_file(&f, job->row->id, JOB_FRAGMENTS, text, sizeof(text));
+    EXPECT_STR(text, "");
+    fixture_close(&f);
+}
+
+static void check_page(void *ctx, const struct jobs_page *page)
+{
+    struct fixture *f = ctx;
+
+    EXPECT(page);
+    f->answers = page->n;
+    EXPECT_INT(page->has_more, true);
+    EXPECT(strcmp(page->job[0]->row->id, page->job[1]->row->id) > 0);
+}
+
+TEST(jobs_lists_see_what_memory_sees)
+{
+    const struct store_query query = {.limit = 2, .status = -1};
+    struct fixture f;
+
+    fixture_open(&f);
+    for (int i = 0; i < 3; i++) {
+        fixture_create(&f, "", 0, 1);
+    }
+    jobs_list(f.jobs, &query, check_page, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.answers, 2);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_failed_preparation_fails_the_job_with_its_reason)
+{
+    struct fixture f;
+    struct job *job;
+    char message[128];
+
+    fixture_open(&f);
+    f.no_prepare = true;
+    job = fixture_create(&f, "", 0, 1);
+    EXPECT_INT(f.starts, 0);
+    snprintf(message, sizeof(message), "/srv/x/videos/%s/reference: not an image", job->row->id);
+    jobs_on_fail(f.device, job, "invalid", message);
+    fixture_settle(&f);
+    EXPECT_STR(job->row->error_code, "generation_failed");
+    EXPECT_STR(job->row->error_message, "reference: not an image");
+    fixture_close(&f);
+}
