@@ -131,7 +131,7 @@ build-tests: $(TEST_EXE) $(B)/golden
 
 # The tests in which threads meet, for MODE=tsan.
 THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render \
-    %/test_render_resume %/test_worker %/test_store_thread %/test_jobs,$(TEST_EXE))
+    %/test_render_resume %/test_wire %/test_worker %/test_store_thread %/test_jobs,$(TEST_EXE))
 test-threads:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) $(THREAD_TESTS)
@@ -141,7 +141,9 @@ golden: $(B)/golden
 	$(B)/golden $(GOLDEN)
 
 # Figures as a table, and as JSON in $(B)/bench.json (or JSON=FILE).
-bench: all $(B)/bench-engine
+bench:
+	@tools/setup.sh bench
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/bench-engine
 	@$(B)/bench-engine --sanad $(B)/sanad --model tests/golden/tiny-long --json $(or $(JSON),$(B)/bench.json)
 
 lint:

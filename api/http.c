@@ -47,9 +47,9 @@ void http_run(struct http_server *server)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
 
-    server->resumed = false;
+    server->run_again = false;
     MHD_run(server->mhd);
-    if (server->resumed || (MHD_get_timeout(server->mhd, &ms) == MHD_YES && ms == 0)) {
+    if (server->run_again || (MHD_get_timeout(server->mhd, &ms) == MHD_YES && ms == 0)) {
         http_run_soon(server);
     } else {
         uv_idle_stop(&server->again);
@@ -67,9 +67,21 @@ static void on_again(uv_idle_t *handle)
 
 void http_run_soon(struct http_server *server)
 {
+    server->run_again = true;
     if (!server->closing) {
         uv_idle_start(&server->again, on_again);
     }
+}
+
+/*
+ * 0.9.75 forgets a connection whose stream it has just ended after a resume: closed, but not in its
+ * epoll and in no list of things to do, its descriptor stays open. Connections with a time limit of
+ * their own are looked at in every run.
+ */
+void http_look_again(struct http_conn *conn)
+{
+    MHD_set_connection_option(conn->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1U);
+    http_run_soon(conn->server);
 }
 
 static void on_mhd_event(uv_poll_t *handle, int status, int events)

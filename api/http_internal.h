@@ -49,7 +49,7 @@ struct http_server {
     struct http_listener *listeners;
     struct http_conn *conns;
     struct http_stats stats;
-    bool resumed;        /* since the last run began */
+    bool run_again;      /* asked for since the last run began */
     bool accept_stopped; /* at the limit, or ... */
     bool no_resources;   /* ... no descriptor or memory for another one; tried again by the tick */
     bool draining;
@@ -144,6 +144,9 @@ void http_run_soon(struct http_server *server);
 
 /* The next characters of a request id: n of [a-z2-7] and a NUL. */
 void http_random_text(struct http_server *server, char *ret, size_t n);
+
+/* libmicrohttpd looks at the connection in its next run, even if nothing happens on it. */
+void http_look_again(struct http_conn *conn);
 
 /* The tick runs while there are connections, or something is to be tried again. */
 void http_tick_start(struct http_server *server);

@@ -68,7 +68,6 @@ void http_resume(struct http_request *req)
     req->suspended = false;
     server->stats.suspended--;
     MHD_resume_connection(req->conn->mhd);
-    server->resumed = true;
     http_run_soon(server);
 }
 

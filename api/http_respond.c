@@ -189,28 +189,29 @@ void http_respond_file(struct http_request *req, int status, const char *content
 static ssize_t read_stream(void *ctx, uint64_t pos, char *buf, size_t max)
 {
     struct http_request *req = ctx;
-    ssize_t n;
+    ssize_t n = HTTP_STREAM_ABORT;
 
     (void)pos;
-    if (req->conn->server->closing) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
     req->woken = false;
-    n = req->read(req->read_ctx, buf, max);
+    if (!req->conn->server->closing) {
+        n = req->read(req->read_ctx, buf, max);
+    }
     if (n > 0) {
         CHECK_BUG((size_t)n <= max);
         return n;
     }
-    if (n == HTTP_STREAM_END) {
+    if (n == HTTP_STREAM_WAIT && http_suspend(req)) {
+        if (req->woken) {
+            http_resume(req);
+        }
+        return 0;
+    }
+    if (n == HTTP_STREAM_END && !req->http_1_0) {
         return MHD_CONTENT_READER_END_OF_STREAM;
     }
-    if (n != HTTP_STREAM_WAIT || !http_suspend(req)) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    if (req->woken) {
-        http_resume(req);
-    }
-    return 0;
+    http_look_again(req->conn);
+    return n == HTTP_STREAM_END ? MHD_CONTENT_READER_END_OF_STREAM
+                                : MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
 void http_respond_stream(struct http_request *req, int status, const char *content_type,

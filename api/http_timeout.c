@@ -22,9 +22,10 @@ static bool over(uint64_t now_ms, uint64_t since_ms, int limit_s)
 }
 
 /* libmicrohttpd sees that the connection ended, and closes it. */
-static void end_conn(const struct http_conn *conn)
+static void end_conn(struct http_conn *conn)
 {
     shutdown(conn->fd, SHUT_RDWR);
+    http_look_again(conn);
 }
 
 /* An answer in the midst of a request: libmicrohttpd takes none there, so it goes out past it. */

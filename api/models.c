@@ -1,14 +1,17 @@
 /*
  * GET /v1/models and /v1/models/{id}: the one model that is loaded, and what it can do (API.md 3.15).
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/api_internal.h"
 #include "jobs/job_spec.h"
 
+/* Of the contract (API.md 3.3), as create_request_parse has them. */
 enum {
-    OUTPUT_MAX_PIXELS = 1920 * 1088 /* any model's pictures are resized up to this: API.md 3.3 */
+    OUTPUT_MAX_PIXELS = 1920 * 1088, /* any model's pictures are resized up to this */
+    DEFAULT_SECONDS = 4,
 };
 
 /* A tree being built: the first failure, which is want of memory, stays. */
@@ -99,9 +102,13 @@ static void add_limits(struct tree t, const char *name, double standard, double 
 
 static void add_lengths(struct tree t, const struct api_limits *l, const struct model_facts *facts)
 {
-    const struct job_spec standard = {.num_frames = facts->default_frames, .fps = facts->fps};
     const int64_t max_frames =
         facts->max_frames < l->max_frames ? facts->max_frames : l->max_frames;
+    const int64_t frames = llround(DEFAULT_SECONDS * facts->fps);
+    const struct job_spec standard = {
+        .num_frames = frames < max_frames ? frames : max_frames,
+        .fps = facts->fps,
+    };
     char seconds[24];
 
     job_spec_seconds(&standard, seconds);
@@ -172,13 +179,13 @@ void models_list(struct api *api, struct http_request *req, const char *id)
     list = (struct tree){cJSON_CreateObject(), &ok};
     add_text(list, "object", "list");
     data = cJSON_CreateArray();
-    add(list, "data", data);
     model.o = cJSON_CreateObject();
     fill_model(model, api);
     if (!cJSON_AddItemToArray(data, model.o)) {
         cJSON_Delete(model.o);
         ok = false;
     }
+    add(list, "data", data);
     api_respond_tree(req, 200, list.o, ok);
 }
 

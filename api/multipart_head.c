@@ -66,7 +66,7 @@ static void unescape_name(char *name)
 static const char *take_disposition(struct multipart_part *part, const char *p)
 {
     char name[MULTIPART_HEAD_MAX]; /* a header line always fits */
-    char value[sizeof(name)];
+    char value[sizeof(name)] = {0};
     bool named = false;
 
     p += strspn(p, " \t");

@@ -240,27 +240,50 @@ static bool merge_member(cJSON *stored, const cJSON *member)
     return true;
 }
 
-static bool merge_metadata(struct update *u, const struct job *job, const cJSON *changes,
-                           struct api_error *e)
+/* The object itself, or the one that a form has as text; owned is then to be deleted. NULL: neither. */
+static const cJSON *as_object(const cJSON *value, cJSON **ret_owned)
 {
-    cJSON *stored = NULL;
-    const cJSON *member;
+    const char *text = json_to_text(value);
     struct err err;
-    bool ok = true;
 
-    if (!cJSON_IsObject(changes)) {
-        return create_request_metadata(changes, &u->metadata, e); /* which says what is wrong */
+    if (text && json_parse(ret_owned, text, strlen(text), FIELDS_MAX_DEPTH, &err) == ERR_OK) {
+        value = *ret_owned;
     }
-    if (json_parse(&stored, job->row->metadata, strlen(job->row->metadata), FIELDS_MAX_DEPTH,
-                   &err)) {
-        return api_fail(e, API_INTERNAL_ERROR, "metadata", "What is stored cannot be read.");
-    }
+    return cJSON_IsObject(value) ? value : NULL;
+}
+
+static bool merge_into(cJSON *stored, const cJSON *changes)
+{
+    const cJSON *member;
+
     cJSON_ArrayForEach(member, changes)
     {
-        ok = ok && merge_member(stored, member);
+        if (!merge_member(stored, member)) {
+            return false;
+        }
     }
-    ok = ok ? create_request_metadata(stored, &u->metadata, e)
-            : api_fail(e, API_INTERNAL_ERROR, "", "The server is out of memory.");
+    return true;
+}
+
+static bool merge_metadata(struct update *u, const struct job *job, const cJSON *value,
+                           struct api_error *e)
+{
+    const char *old = job->row->metadata[0] != '\0' ? job->row->metadata : "{}";
+    cJSON *owned = NULL;
+    cJSON *stored = NULL;
+    const cJSON *changes = as_object(value, &owned);
+    struct err err;
+    bool ok;
+
+    if (!changes) {
+        ok = create_request_metadata(value, &u->metadata, e); /* says what is wrong */
+    } else if (json_parse(&stored, old, strlen(old), FIELDS_MAX_DEPTH, &err) ||
+               !merge_into(stored, changes)) {
+        ok = api_fail(e, API_INTERNAL_ERROR, "metadata", "The metadata could not be merged.");
+    } else {
+        ok = create_request_metadata(stored, &u->metadata, e);
+    }
+    cJSON_Delete(owned);
     cJSON_Delete(stored);
     return ok;
 }

@@ -13,6 +13,11 @@ void log_set_level(enum log_level level)
     atomic_store(&max_level, (int)level);
 }
 
+enum log_level log_get_level(void)
+{
+    return (enum log_level)atomic_load(&max_level);
+}
+
 static size_t write_head(char *line, size_t size, enum log_level level)
 {
     static const int priority[] = {3, 4, 6, 7}; /* sd-daemon(3) */

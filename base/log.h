@@ -19,6 +19,7 @@ enum log_level {
 
 /* Messages above `level` are dropped. Default: LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
 
 void log_write(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 

@@ -27,4 +27,27 @@ MUST_CHECK int bench_model_open(struct device *dev, const char *dir, double *ret
 MUST_CHECK int bench_peak_memory(const char *sanad, const char *model, int frames,
                                  double *ret_bytes, struct err *err);
 
+/* ---- the daemon (bench_daemon.c) ---- */
+
+struct bench_paths {
+    const char *sanad; /* the binary */
+    const char *model; /* a small model's directory */
+};
+
+/* From fork to the first 200 of /readyz, median; resident bytes of the idle daemon process. */
+MUST_CHECK int bench_daemon_start(const struct bench_paths *paths, double *ret_ms,
+                                  double *ret_idle_bytes, struct err *err);
+
+/* GET /v1/videos/{id} by wrk on 32 connections, while that video is made. */
+MUST_CHECK int bench_daemon_requests(const struct bench_paths *paths, double *ret_rate,
+                                     double *ret_p99_ms, struct err *err);
+
+/* Events of a video that is made, to 1000 readers: from the first one's to the last one's reception; p99. */
+MUST_CHECK int bench_daemon_fanout(const struct bench_paths *paths, double *ret_p99_ms,
+                                   struct err *err);
+
+/* From a block's completion in the worker to its first byte at a viewer, median. */
+MUST_CHECK int bench_daemon_block(const struct bench_paths *paths, double *ret_p50_ms,
+                                  struct err *err);
+
 #endif

@@ -174,7 +174,7 @@ static void add_json(cJSON *array, const struct figure *f)
 struct bench {
     struct device dev;
     const char *sanad, *model, *json;
-    struct figure figures[16];
+    struct figure figures[24];
     int n;
 };
 
@@ -228,6 +228,38 @@ static int measure(struct bench *b, struct err *err)
     return rc;
 }
 
+static int measure_daemon(struct bench *b, struct err *err)
+{
+    const struct bench_paths paths = {.sanad = b->sanad, .model = b->model};
+    double v = 0;
+    double w = 0;
+    int rc = bench_daemon_start(&paths, &v, &w, err);
+
+    if (rc == ERR_OK) {
+        add(b,
+            &(struct figure){"daemon: start to /readyz, median of 5", "ms", v, 0, NULL, 300, true});
+        add(b, &(struct figure){"daemon: resident memory, idle", "MiB", w / 1048576.0, 0, NULL, 30,
+                                true});
+        rc = bench_daemon_requests(&paths, &v, &w, err);
+    }
+    if (rc == ERR_OK) {
+        add(b, &(struct figure){"GET /v1/videos/{id} while it is made", "req/s", v, 0, NULL, 30000,
+                                false});
+        add(b, &(struct figure){"... p99", "ms", w, 0, NULL, 5, true});
+        rc = bench_daemon_fanout(&paths, &v, err);
+    }
+    if (rc == ERR_OK) {
+        add(b, &(struct figure){"an event to 1000 readers, p99 of the last", "ms", v, 0, NULL, 50,
+                                true});
+        rc = bench_daemon_block(&paths, &v, err);
+    }
+    if (rc == ERR_OK) {
+        add(b,
+            &(struct figure){"a block from worker to viewer, median", "ms", v, 0, NULL, 20, true});
+    }
+    return rc;
+}
+
 static int write_json(const struct bench *b)
 {
     cJSON *o = cJSON_CreateObject();
@@ -275,7 +307,8 @@ int main(int argc, char **argv)
             b.model = argv[i + 1];
         }
     }
-    if (device_open_cpu(&b.dev, 0, &err) != ERR_OK || measure(&b, &err) != ERR_OK) {
+    if (device_open_cpu(&b.dev, 0, &err) != ERR_OK || measure(&b, &err) != ERR_OK ||
+        measure_daemon(&b, &err) != ERR_OK) {
         fprintf(stderr, "bench-engine: %s\n", err.msg);
     } else {
         status = write_json(&b);

@@ -74,6 +74,7 @@ static int set_up_process(int fd, struct err *err)
 int cmd_worker(int argc, char **argv)
 {
     struct worker_options w = {0};
+    int64_t log_level = LOG_LEVEL_INFO;
     int64_t fd = -1;
     bool help = false;
     struct cli_option options[] = {
@@ -83,6 +84,8 @@ int cmd_worker(int argc, char **argv)
          0},
         {"checkpoint-interval-ms", 0, CLI_INT, &w.checkpoint_interval_ms, 0, INT_MAX, "N",
          "between snapshots while a clip is denoised; 0: none [0]", 0},
+        {"log-level", 0, CLI_INT, &log_level, LOG_LEVEL_ERR, LOG_LEVEL_DEBUG, "N",
+         "0 errors .. 3 debug [2]", 0},
         {"help", 'h', CLI_FLAG, &help, 0, 0, NULL, "print this", 0},
     };
     const char *none = NULL;
@@ -101,6 +104,7 @@ int cmd_worker(int argc, char **argv)
         rc = err_set(&err, ERR_INVALID, "--fd and --model are needed");
     }
     if (rc == ERR_OK) {
+        log_set_level((enum log_level)log_level);
         w.fd = (int)fd;
         rc = set_up_process(w.fd, &err);
         usage = rc == ERR_INVALID;

@@ -14,7 +14,8 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"serve", cmd_serve, "the daemon: sanad serve --listen 127.0.0.1:7262 --data-dir DIR --model DIR"},
+    {"serve", cmd_serve,
+     "the daemon: sanad serve --listen 127.0.0.1:7262 --data-dir DIR --model DIR"},
     {"generate", cmd_generate, "make one video: sanad generate \"PROMPT\" -o out.mp4 --model DIR"},
     {"inspect", cmd_inspect, "say what a model directory holds: sanad inspect DIR"},
     {"worker", cmd_worker, "the daemon's child; not for use by hand"},

@@ -89,7 +89,7 @@ static void schedule_restart(struct supervisor *s)
 /* The process is reaped and the socket at its end: everything it said has been heard. */
 static void worker_is_gone(struct supervisor *s)
 {
-    char reason[160];
+    char reason[300];
 
     describe_end(s, reason, sizeof(reason));
     uv_timer_stop(&s->grace);
@@ -332,6 +332,7 @@ void supervisor_is_ready(struct supervisor *s, const struct model_facts *facts)
 static int spawn(struct supervisor *s, int fd, struct err *err)
 {
     char number[4][24];
+    const int level = log_get_level();
     const char *command = s->options.command ? s->options.command : "/proc/self/exe";
     char *args[N_ARGS] = {"sanad",     "worker",  "--fd",
                           number[0],   "--model", (char *)s->options.model,
@@ -356,6 +357,7 @@ static int spawn(struct supervisor *s, int fd, struct err *err)
     snprintf(number[0], sizeof(number[0]), "%d", WORKER_FD);
     snprintf(number[1], sizeof(number[1]), "%" PRId64, s->options.threads);
     snprintf(number[2], sizeof(number[2]), "%" PRId64, s->options.checkpoint_interval_ms);
+    snprintf(number[3], sizeof(number[3]), "%d", level);
     s->process.data = s;
     rc = uv_spawn(s->options.loop, &s->process, &options);
     if (rc != 0) {

@@ -43,7 +43,7 @@ struct supervisor {
     bool ready;
     bool reading;
     bool spawn_failed; /* the handle of a process that never was is being closed */
-    char reason[128];  /* why we killed it; "": we did not */
+    char reason[256];  /* why we killed it, or why it could not begin; "": neither */
     int64_t exit_status;
     int exit_signal;
     int failures; /* starts in a row without READY */

@@ -57,18 +57,6 @@ static bool add_path(const struct supervisor *s, cJSON *o, const char *name, con
            cJSON_AddStringToObject(o, name, path);
 }
 
-/* The job as the worker wants it; NULL when out of memory. */
-static cJSON *job_message(const struct supervisor *s, const struct job *job)
-{
-    cJSON *o = cJSON_Parse(job->row->spec);
-
-    if (o && job->spec.has_reference && !add_path(s, o, "image", job, JOB_REFERENCE, 0)) {
-        cJSON_Delete(o);
-        return NULL;
-    }
-    return o;
-}
-
 static bool add_resume(const struct supervisor *s, cJSON *o, const struct job *job)
 {
     cJSON *r = cJSON_AddObjectToObject(o, "resume");
@@ -77,6 +65,31 @@ static bool add_resume(const struct supervisor *s, cJSON *o, const struct job *j
     return r && cJSON_AddNumberToObject(r, "blocks", (double)row->blocks) &&
            (row->latent_bytes == 0 || add_path(s, r, "latents", job, JOB_LATENTS, 0)) &&
            (row->state_version == 0 || add_path(s, r, "state", job, JOB_STATE, row->state_version));
+}
+
+/* The job as the worker wants it: what was asked, to the letter (cJSON would round the seed), and the members that
+ * are about this attempt. NULL when out of memory. */
+static char *job_message(const struct supervisor *s, const struct job *job, bool resume)
+{
+    const char *spec = job->row->spec;
+    cJSON *o = cJSON_CreateObject();
+    const bool ok = o &&
+                    (!job->spec.has_reference || add_path(s, o, "image", job, JOB_REFERENCE, 0)) &&
+                    (!resume || add_resume(s, o, job));
+    char *more = ok ? cJSON_PrintUnformatted(o) : NULL;
+    struct str text;
+
+    cJSON_Delete(o);
+    str_init(&text, WIRE_MAX_PAYLOAD);
+    if (more && str_append(&text, spec, strlen(spec) - 1)) { /* without its brace */
+        str_addf(&text, "%s%s", more[1] == '}' ? "" : ",", more + 1);
+    }
+    cJSON_free(more);
+    if (!more || text.failed || text.len == 0) {
+        str_done(&text);
+        return NULL;
+    }
+    return text.data;
 }
 
 static cJSON *finish_message(const struct supervisor *s, const struct job *job)
@@ -94,16 +107,14 @@ static cJSON *finish_message(const struct supervisor *s, const struct job *job)
     return NULL;
 }
 
-/* Takes o. A message that cannot be made or is too long for the wire ends this worker: its next one is asked
- * again, and in the end the job fails. */
-static void send_json(struct supervisor *s, enum wire_type type, uint32_t seq, cJSON *o)
+/* Takes text (NULL: it could not be made, or is too long for the wire). Without it this worker is of no use: the
+ * next one is asked again, and in the end the job fails. */
+static void send_text(struct supervisor *s, enum wire_type type, uint32_t seq, char *text)
 {
-    char *text = o ? cJSON_PrintUnformatted(o) : NULL;
     const size_t len = text ? strlen(text) : 0;
 
-    cJSON_Delete(o);
     if (!text || len > WIRE_MAX_PAYLOAD) {
-        cJSON_free(text);
+        free(text);
         supervisor_kill(s, "a message for it could not be made");
         return;
     }
@@ -135,7 +146,7 @@ static void ask_prepare(void *ctx, struct job *job)
         supervisor_kill(s, "out of memory for a message to it");
         return;
     }
-    send_json(s, WIRE_PREPARE, s->talk.last_seq, job_message(s, job));
+    send_text(s, WIRE_PREPARE, s->talk.last_seq, job_message(s, job, false));
 }
 
 /* From now on everything is about this job. */
@@ -165,20 +176,20 @@ static void end_job(struct supervisor *s)
 static void ask_start(void *ctx, struct job *job)
 {
     struct supervisor *s = ctx;
-    cJSON *o = job_message(s, job);
+    char *text = job_message(s, job, true);
 
-    if (o && !add_resume(s, o, job)) {
-        cJSON_Delete(o);
-        o = NULL;
-    }
-    send_json(s, WIRE_START, begin_job(&s->talk, job), o);
+    send_text(s, WIRE_START, begin_job(&s->talk, job), text);
 }
 
 static void ask_finish(void *ctx, struct job *job)
 {
     struct supervisor *s = ctx;
 
-    send_json(s, WIRE_FINISH, begin_job(&s->talk, job), finish_message(s, job));
+    cJSON *o = finish_message(s, job);
+    char *text = o ? cJSON_PrintUnformatted(o) : NULL;
+
+    cJSON_Delete(o);
+    send_text(s, WIRE_FINISH, begin_job(&s->talk, job), text);
 }
 
 static void ask_pause(void *ctx, struct job *job)
@@ -407,6 +418,8 @@ static void hear_fail(struct supervisor *s, uint32_t seq, const cJSON *o)
     str_init(&s->talk.init, MAX_INIT);
     if (job) {
         jobs_on_fail(s->device, job, code, message);
+    } else if (seq == 0) { /* it could not begin */
+        snprintf(s->reason, sizeof(s->reason), "%.250s", message);
     }
     job_unref(job);
 }

@@ -272,12 +272,22 @@ static int restore_decoder(struct session *s, const float *before, int64_t n_bef
     return session_rewarm(s, &z, err);
 }
 
-static int start_restoring(struct session *s, struct err *err)
+/* `step` steps of a bidirectional clip in the units of work_done. */
+static double clip_work(const struct session *s, int step)
+{
+    const int64_t n = geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
+
+    return (double)n * step * (s->guided ? 2 : 1);
+}
+
+/* work: what was done before, so that progress goes on from there. */
+static int start_restoring(struct session *s, double work, struct err *err)
 {
     if (s->ready || s->failed) {
         return err_set(err, ERR_BUSY, "the session has begun already");
     }
     s->failed = true; /* until all is in place */
+    s->work_done = work;
     return session_set_up(s, err);
 }
 
@@ -285,10 +295,9 @@ static int finish_restoring(struct session *s, int rc)
 {
     s->failed = rc != ERR_OK;
     if (rc == ERR_OK) {
-        const int steps = s->denoising ? s->denoiser.sampler.step : s->schedule.steps;
-
-        s->work_done = s->next > 0 ? session_work(s, s->next)
-                                   : (double)s->x.dim[0] * steps * (s->guided ? 2 : 1);
+        s->work_done =
+            s->next > 0 ? session_work(s, s->next)
+                        : clip_work(s, s->denoising ? s->denoiser.sampler.step : s->schedule.steps);
     }
     return rc;
 }
@@ -309,7 +318,9 @@ int session_restore(struct session *s, const void *data, size_t size, const floa
         rc = err_set(err, ERR_FORMAT, "snapshot: its checksum does not match");
     }
     if (rc == ERR_OK) {
-        rc = start_restoring(s, err);
+        const int steps = h.kind == SNAPSHOT_DENOISING ? h.step : s->schedule.steps;
+
+        rc = start_restoring(s, s->causal ? session_work(s, h.next) : clip_work(s, steps), err);
     }
     if (rc != ERR_OK) {
         return rc;
@@ -363,7 +374,9 @@ int session_replay(struct session *s, const float *latents, int64_t blocks, stru
         return err_set(err, ERR_INVALID, "%lld finished blocks of %lld", (long long)blocks,
                        (long long)s->set.blocks);
     }
-    rc = start_restoring(s, err);
+    /* all but the states, which are computed again */
+    rc = start_restoring(s, session_work(s, blocks) - (double)session_block(s, blocks - 1).first,
+                         err);
     for (int64_t i = 0; i < blocks && rc == ERR_OK; i++) {
         rc = replay_block(s, i, from, err);
         from += session_block(s, i).count * session_latent_frame_size(s);

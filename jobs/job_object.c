@@ -93,6 +93,7 @@ static void put_figures(struct writer *w, const struct job *job)
     const struct job_detail *d = &job->detail;
     const struct job_spec *s = &job->spec;
     char native[32];
+    char seed[24]; /* cJSON would round it to 15 digits */
 
     put_text(w, "quality", s->quality);
     put_text(w, "media_type", "video/mp4");
@@ -114,7 +115,8 @@ static void put_figures(struct writer *w, const struct job *job)
     put_number(w, "guidance_scale", s->guidance_scale);
     put_number(w, "flow_shift", s->flow_shift);
     put_number(w, "motion_score", s->motion_score);
-    put_number(w, "seed", (double)s->seed);
+    snprintf(seed, sizeof(seed), "%llu", (unsigned long long)s->seed);
+    put_raw(w, "seed", seed);
     put_text(w, "negative_prompt", s->negative_prompt);
 }
 

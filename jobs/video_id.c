@@ -78,7 +78,7 @@ int video_id_next(struct video_id_generator *g, int64_t now_ms, char ret[VIDEO_I
         bytes[i] = (uint8_t)(next.last_ms >> (8 * (TIME_BYTES - 1 - i)));
     }
     memcpy(bytes + TIME_BYTES, next.random, RANDOM_BYTES);
-    memcpy(ret, "video_", 6);
+    memcpy(ret, "video_", sizeof("video_"));
     encode(ret + 6, bytes);
     *g = next;
     return ERR_OK;

@@ -344,8 +344,7 @@ static int append_to(const struct job_files *f, const char *id, const char *name
         (!write_all(fd, span->data, span->len, span->offset) || !job_files_sync(f, fd) ||
          (span->offset == 0 && !job_files_sync(f, dir)))) { /* its name is new */
         rc = job_files_error(f, id, name, "write", err);
-        (void)!ftruncate(fd,
-                         span->offset); /* gives the space back; the next append would cut, too */
+        (void)!ftruncate(fd, span->offset); /* gives the space back */
     }
     close(fd);
     return rc;

@@ -50,13 +50,13 @@ MUST_CHECK int job_files_make(struct job_files *f, const char *id, struct err *e
 
 /* Writes at exactly `offset` (cutting off what is behind, adding what a crash left is never trusted) and
  * syncs. ERR_FORMAT when the file is shorter than offset. */
-MUST_CHECK int job_files_append(struct job_files *f, const char *id, enum job_file file, int64_t offset,
-                                const void *data, size_t len, struct err *err);
+MUST_CHECK int job_files_append(struct job_files *f, const char *id, enum job_file file,
+                                int64_t offset, const void *data, size_t len, struct err *err);
 
 /* Replaces the whole file: temporary file, sync, rename, sync. version as above; older versions of
  * JOB_STATE are kept until job_files_drop_states. */
-MUST_CHECK int job_files_write(struct job_files *f, const char *id, enum job_file file, int64_t version,
-                               const void *data, size_t len, struct err *err);
+MUST_CHECK int job_files_write(struct job_files *f, const char *id, enum job_file file,
+                               int64_t version, const void *data, size_t len, struct err *err);
 void job_files_drop_states(struct job_files *f, const char *id, int64_t keep_version);
 
 /* Moves an existing file (a spooled upload, on the same file system) into the job's folder; durable. */
@@ -78,7 +78,8 @@ MUST_CHECK int job_files_trim(struct job_files *f, const char *id, struct err *e
 MUST_CHECK int job_files_remove(struct job_files *f, const char *id, struct err *err);
 
 /* Bytes of all files of the job. */
-MUST_CHECK int job_files_size(const struct job_files *f, const char *id, int64_t *ret, struct err *err);
+MUST_CHECK int job_files_size(const struct job_files *f, const char *id, int64_t *ret,
+                              struct err *err);
 
 /* Bytes free on the file system. */
 MUST_CHECK int job_files_free_space(const struct job_files *f, int64_t *ret, struct err *err);
@@ -88,7 +89,7 @@ MUST_CHECK int job_files_free_space(const struct job_files *f, int64_t *ret, str
 MUST_CHECK int job_files_recover(struct job_files *f, const struct job_row *row, struct err *err);
 
 /* Recovery: removes folders for which known(ctx, id) is false. *ret_n: how many. */
-MUST_CHECK int job_files_sweep(struct job_files *f, bool (*known)(void *ctx, const char *id), void *ctx,
-                               int *ret_n, struct err *err);
+MUST_CHECK int job_files_sweep(struct job_files *f, bool (*known)(void *ctx, const char *id),
+                               void *ctx, int *ret_n, struct err *err);
 
 #endif

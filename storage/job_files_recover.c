@@ -47,7 +47,7 @@ void job_files_drop_states(struct job_files *f, const char *id, int64_t keep_ver
 
     job_files_state_name(keep, keep_version);
     if (job_files_open_folder(f, id, &dir, &ignored) == ERR_OK) {
-        (void)job_files_visit(dir, unlink_leftover, keep);
+        (void)!job_files_visit(dir, unlink_leftover, keep);
         close(dir);
     }
 }

@@ -49,10 +49,10 @@ struct job_row {
     char *error_code;    /* NULL unless FAILED */
     char *error_message;
 
-    int64_t epoch;    /* grows with every claim */
-    int restarts;     /* claims that ended without an end */
-    int64_t blocks;   /* stored */
-    int64_t frames;   /* in these */
+    int64_t epoch;          /* grows with every claim */
+    int restarts;           /* claims that ended without an end */
+    int64_t blocks;         /* stored */
+    int64_t frames;         /* in these */
     int64_t init_bytes;     /* of fragments.mp4: init segment; 0: not there yet */
     int64_t fragment_bytes; /* of fragments.mp4: all that counts, init segment included */
     int64_t latent_bytes;   /* of latents: all that counts */

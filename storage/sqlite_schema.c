@@ -136,6 +136,7 @@ static int upgrade(struct sql_db *db, int version, struct err *err)
     int64_t have = 0;
     int rc = read_version(db, &have, err);
 
+    CHECK_BUG(version <= SQLITE_SCHEMA_VERSION);
     for (; rc == ERR_OK && have < version; have++) {
         rc = sql_exec(db, steps[have], err);
         if (rc != ERR_OK) {
@@ -153,7 +154,7 @@ static int upgrade(struct sql_db *db, int version, struct err *err)
 int sqlite_schema_upgrade(struct sql_db *db, int version, struct err *err)
 {
     struct err ignored;
-    int64_t have;
+    int64_t have = 0;
     int rc = read_version(db, &have, err); /* before anything is written */
 
     if (rc != ERR_OK || have >= version) {

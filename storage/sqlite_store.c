@@ -15,13 +15,39 @@ enum {
     MAX_PATH_BYTES = 4096
 };
 
-/* ---- transactions ---- */
+/* ---- transactions: prepared when the store is opened, so that taking back needs no memory ---- */
+
+static int run_sql(struct sqlite_store *s, const char *sql, struct err *err)
+{
+    struct sql_stmt q;
+    const int rc = sql_prepare(&q, &s->db, sql, err);
+
+    return rc == ERR_OK ? sql_run(&q, err) : rc;
+}
+
+static const char begin_sql[] = "BEGIN IMMEDIATE";
+static const char commit_sql[] = "COMMIT";
+static const char rollback_sql[] = "ROLLBACK";
+
+static int prepare_changes(struct sqlite_store *s, struct err *err)
+{
+    static const char *const all[] = {begin_sql, commit_sql, rollback_sql};
+    int rc = ERR_OK;
+
+    for (size_t i = 0; rc == ERR_OK && i < ARRAY_LEN(all); i++) {
+        struct sql_stmt q;
+
+        rc = sql_prepare(&q, &s->db, all[i], err);
+        sql_done(&q);
+    }
+    return rc;
+}
 
 int sqlite_change_begin(struct sqlite_store *s, struct err *err)
 {
     s->next_seq_before = s->next_seq;
     s->event_limit_before = s->event_limit;
-    return sql_exec(&s->db, "BEGIN IMMEDIATE", err);
+    return run_sql(s, begin_sql, err);
 }
 
 int sqlite_change_end(struct sqlite_store *s, int rc, struct store_events *events, struct err *err)
@@ -32,11 +58,11 @@ int sqlite_change_end(struct sqlite_store *s, int rc, struct store_events *event
         rc = sqlite_events_keep(s, events, err);
     }
     if (rc == ERR_OK) {
-        rc = sql_exec(&s->db, "COMMIT", err);
+        rc = run_sql(s, commit_sql, err);
     }
     if (rc != ERR_OK) {
         if (!sqlite3_get_autocommit(s->db.handle)) {
-            (void)!sql_exec(&s->db, "ROLLBACK", &ignored);
+            (void)!run_sql(s, rollback_sql, &ignored);
         }
         s->next_seq = s->next_seq_before;
         s->event_limit = s->event_limit_before;
@@ -242,6 +268,9 @@ int sqlite_store_open(struct store **ret, const char *path, struct err *err)
     rc = open_file(&s->db, path, SQLITE_SCHEMA_VERSION, err);
     if (rc == ERR_OK) {
         rc = remember_identity(s, err);
+    }
+    if (rc == ERR_OK) {
+        rc = prepare_changes(s, err);
     }
     if (rc == ERR_OK) {
         rc = sqlite_events_open(s, err);

@@ -56,8 +56,8 @@ struct store_idempotency {
 
 enum store_created {
     STORE_CREATED,
-    STORE_REPLAYED,    /* the key is known with the same fingerprint: ret_id is its job */
-    STORE_KEY_REUSED,  /* the key is known with another fingerprint, or its job is gone; ret_id is "" */
+    STORE_REPLAYED, /* the key is known with the same fingerprint: ret_id is its job */
+    STORE_KEY_REUSED, /* the key is known with another fingerprint, or its job is gone; ret_id is "" */
 };
 
 struct store_ops;
@@ -89,9 +89,9 @@ struct store_pair {
 struct store_query {
     const char *after; /* a position: only ids behind it; need not exist */
     bool ascending;
-    int limit; /* 0: none, only has_more */
+    int limit;          /* 0: none, only has_more */
     const char *client; /* NULL: everybody's */
-    int status; /* -1, or of the API: 0 queued, 1 in_progress, 2 completed, 3 failed */
+    int status;         /* -1, or of the API: 0 queued, 1 in_progress, 2 completed, 3 failed */
     const char *model, *group, *user;
     int n_tags;
     const char *tags[STORE_MAX_FILTERS]; /* all of them */
@@ -145,7 +145,7 @@ struct store_end {
     const char *detail;                     /* NULL: unchanged */
     int64_t ended_ms, expires_ms;
     int64_t stored_bytes; /* 0: unchanged */
-    bool restart; /* of JOB_QUEUED: the holder died; counts in restarts */
+    bool restart;         /* of JOB_QUEUED: the holder died; counts in restarts */
 };
 
 MUST_CHECK int store_end_queued(struct store *s, const char *id, const struct store_end *end,
@@ -185,9 +185,9 @@ MUST_CHECK int store_renew(struct store *s, struct store_lease *lease, int64_t u
  * last one (the init segment) ended; ERR_INVALID else. Bytes must be in their files, synced, before. */
 struct store_append {
     const struct job_block *block; /* NULL: only what follows */
-    int64_t latent_bytes;          /* of the file, after this; never less than before: ERR_INVALID */
-    int64_t state_version;         /* 0: unchanged */
-    const char *detail;            /* NULL: unchanged */
+    int64_t latent_bytes;  /* of the file, after this; never less than before: ERR_INVALID */
+    int64_t state_version; /* 0: unchanged */
+    const char *detail;    /* NULL: unchanged */
 };
 
 MUST_CHECK int store_append(struct store *s, const struct store_lease *lease,

@@ -3,7 +3,9 @@
  * that an init segment that was given out before the work began is the one the work goes on from.
  */
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,8 +23,10 @@ static char *settings_json(const struct session_settings *set, const struct mode
     const int steps =
         set->sampler.kind == SAMPLER_LONGLIVE ? set->sampler.n_renoise : set->sampler.steps;
     cJSON *o = cJSON_CreateObject();
-    const bool ok = cJSON_AddStringToObject(o, "model", model->dir->defaults.id) &&
-                    cJSON_AddNumberToObject(o, "seed", (double)set->seed) &&
+    char seed[24]; /* cJSON would round it to 15 digits */
+    const bool ok = snprintf(seed, sizeof(seed), "%" PRIu64, set->seed) > 0 &&
+                    cJSON_AddStringToObject(o, "model", model->dir->defaults.id) &&
+                    cJSON_AddRawToObject(o, "seed", seed) &&
                     cJSON_AddStringToObject(o, "sampler", model_sampler_name(set->sampler.kind)) &&
                     cJSON_AddNumberToObject(o, "steps", steps) &&
                     cJSON_AddNumberToObject(o, "guidance_scale", set->guidance_scale) &&

@@ -151,6 +151,8 @@ static void on_block(void *ctx, const struct render_block *block)
     const struct run *run = ctx;
     char json[JSON_BYTES];
 
+    log_debug("worker job=%u block=%lld made monotonic_ns=%lld", run->task->job,
+              (long long)block->index, (long long)clock_now_ns());
     if (block->latents) {
         send_bytes(run->w, WIRE_LATENTS, run->task->job, block->latents,
                    block->n_latents * sizeof(float));

@@ -228,8 +228,19 @@ export async function multipart(parts) {
 
 const TYPE_OF = { 403: 'permission_error', 429: 'rate_limit_error' };
 
+// What these are about is always the same.
+const PARAM_OF = {
+  video_not_found: 'video_id',
+  video_not_ready: 'video_id',
+  video_expired: 'video_id',
+  video_generation_failed: 'video_id',
+  idempotency_in_progress: 'Idempotency-Key',
+  idempotency_key_reused: 'Idempotency-Key',
+  range_not_satisfiable: 'Range',
+};
+
 // The one shape of errors, and nothing else.
-export function assertError(r, status, code, param = null) {
+export function assertError(r, status, code, param = PARAM_OF[code] ?? null) {
   assert.equal(r.status, status, r.text);
   assert.match(r.headers['content-type'], /^application\/json(; ?charset=utf-8)?$/i);
   assert.equal(r.headers['cache-control'], 'no-store');
@@ -532,7 +543,9 @@ export class Daemon {
   // The response, its body not read yet.
   open(method, target, { headers = {}, body } = {}) {
     return new Promise((resolve, reject) => {
-      const req = http.request(this.url + target, { method, agent: this.agent, headers });
+      // Not as a URL: that would be tidied up.
+      const where = { host: '127.0.0.1', port: this.port, path: target };
+      const req = http.request({ ...where, method, agent: this.agent, headers });
       req.on('response', resolve);
       req.on('error', reject);
       req.end(body);
@@ -636,6 +649,23 @@ export class Daemon {
     const v = await this.over((await this.create(fields, headers)).id);
     assert.equal(v.status, 'completed', JSON.stringify(v.error));
     return v;
+  }
+
+  // As it was at the beginning: nothing runs, waits or is paused. Between tests, so that one that failed does
+  // not take others along.
+  async calm() {
+    if (!this.child) {
+      return;
+    }
+    await this.ok('POST', '/v1/queue/resume');
+    for (const status of ['queued', 'in_progress']) {
+      const { data } = await this.ok('GET', `/v1/videos?limit=100&status=${status}`);
+      await Promise.all(data.map((v) => this.cancel(v.id)));
+    }
+    await until('an idle queue', async () => {
+      const q = await this.ok('GET', '/v1/queue');
+      return q.queued === 0 && q.running.length === 0;
+    });
   }
 
   cancel(id) {

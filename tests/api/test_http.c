@@ -783,6 +783,40 @@ TEST(a_peer_that_is_gone_while_suspended_is_noticed)
     stop();
 }
 
+TEST(the_connection_of_an_ended_stream_is_not_forgotten)
+{
+    struct http_client older; /* libmicrohttpd looks at the oldest one anyway */
+
+    start(NULL);
+    http_client_open(&older, &app.loop, app.port);
+    http_client_say(&older, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect_reply(&older, 200, "ok");
+    for (int how = 0; how < 3; how++) {
+        struct http_client c;
+
+        app.aborted = false;
+        app.ended = false;
+        http_client_open(&c, &app.loop, app.port);
+        http_client_say(&c, how == 2 ? "GET /stream HTTP/1.0\r\n\r\n"
+                                     : "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");
+        turn_until(&app.n_kept, 1);
+        turn(20);
+        EXPECT_INT(stats().suspended, 1);
+        app.aborted = how == 1;
+        app.ended = how == 2;
+        if (how > 0) {
+            http_wake(app.kept[0]);
+            EXPECT(http_client_wait_closed(&c));
+        }
+        http_client_close(&c);
+        turn_until(&app.n_kept, 0);
+        turn(20);
+        EXPECT_INT(stats().connections, 1);
+    }
+    http_client_close(&older);
+    stop();
+}
+
 TEST(who_half_closes_still_gets_a_plain_answer)
 {
     struct http_client c;

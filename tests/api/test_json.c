@@ -292,6 +292,14 @@ TEST(json_same_sees_through_text)
         {"[1]", "[1]", true},
         {"{\"a\":1,\"b\":2}", "{\"b\":2,\"a\":1}", true},
         {"{\"a\":1}", "[]", false},
+        {"{\"a\":1}", "{}", false},
+        {"{\"a\":1}", "{\"b\":1}", false},
+        {"{\"a\":1,\"b\":2}", "{\"a\":1,\"c\":2}", false},
+        {"[1,2]", "[1]", false},
+        {"[1,2]", "[2,1]", false},
+        {"null", "null", true},
+        {"null", "\"null\"", false},
+        {"\"\"", "[]", false},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -303,6 +311,28 @@ TEST(json_same_sees_through_text)
         cJSON_Delete(a);
         cJSON_Delete(b);
     }
+}
+
+/* cJSON_Compare needs 2^depth steps for this. */
+TEST(json_same_of_deep_objects_ends)
+{
+    struct str s;
+    cJSON *a;
+    cJSON *b;
+
+    str_init(&s, 4096);
+    for (int i = 0; i < DEPTH; i++) {
+        EXPECT(str_add(&s, i < DEPTH - 1 ? "{\"a\":0,\"b\":" : "{"));
+    }
+    for (int i = 0; i < DEPTH; i++) {
+        EXPECT(str_add(&s, "}"));
+    }
+    a = value(s.data);
+    b = value(s.data);
+    EXPECT(json_same(a, b));
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    str_done(&s);
 }
 
 TEST(json_counts_characters_not_bytes)

@@ -431,7 +431,7 @@ static int work(struct store *s, int fd, const char *id)
         say(fd, &ack);
         rc = store_claim(s, id, "w", 1000, 2000, NULL, &lease, &err);
     }
-    for (int i = 0; rc == ERR_OK && i < 3; i++) {
+    for (int64_t i = 0; rc == ERR_OK && i < 3; i++) {
         const struct job_block block = {
             .index = i, .offset = 10 * i, .bytes = 10, .first_frame = i, .frames = 1};
         const struct store_append append = {.block = &block};
@@ -797,7 +797,8 @@ TEST(sqlite_store_survives_when_sqlite_has_no_memory)
         EXPECT_OK(store_count(s, &before, &err));
         for (int i = 0; rc != ERR_OK; i++) {
             EXPECT(i < 10000);
-            sqlite3_hard_heap_limit64(sqlite3_memory_used() + 256 * i + 1);
+
+            sqlite3_hard_heap_limit64(sqlite3_memory_used() + 256LL * i + 1);
             rc = which < CALLS ? call(s, which) : create_one(s, i);
             sqlite3_hard_heap_limit64(0);
             EXPECT(rc == ERR_OK || rc == ERR_NO_MEMORY);
@@ -808,4 +809,34 @@ TEST(sqlite_store_survives_when_sqlite_has_no_memory)
         store_close(s);
     }
     EXPECT(failures > CALLS);
+}
+
+/* What was reserved in a change that failed was never reserved: else somebody who reserves the same
+ * afterwards would give the same numbers. */
+TEST(sqlite_store_failed_changes_reserve_no_numbers)
+{
+    int rc = ERR_NO_MEMORY;
+    int failures = 0;
+
+    for (int i = 0; rc != ERR_OK; i++) {
+        const char *path = fresh_path();
+        struct store *a = open_store(path);
+        struct store *b = open_store(path);
+        struct store_event e = store_contract_event("video.test", "", "{}");
+        struct store_events events = {.event = &e, .n = 1};
+        int64_t seq;
+
+        EXPECT(i < 1000);
+        sqlite3_hard_heap_limit64(sqlite3_memory_used() + 512LL * i + 1);
+        rc = store_log(a, &events, &err);
+        sqlite3_hard_heap_limit64(0);
+        EXPECT(rc == ERR_OK || rc == ERR_NO_MEMORY);
+        failures += rc != ERR_OK;
+        seq = log_one(b, "{}");
+        EXPECT(seq > e.seq);
+        EXPECT(log_one(a, "{}") > seq);
+        store_close(a);
+        store_close(b);
+    }
+    EXPECT(failures > 1);
 }

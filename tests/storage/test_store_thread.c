@@ -93,6 +93,7 @@ enum {
     TASKS = 5000
 };
 
+/* runs is counted by the tasks. NOLINTNEXTLINE(readability-non-const-parameter) */
 static struct count_task *make_tasks(struct loop *loop, int *runs)
 {
     struct count_task *tasks = test_alloc(TASKS * sizeof(*tasks));

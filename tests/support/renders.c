@@ -70,6 +70,7 @@ static void take_step(void *ctx, const struct session_progress *p)
     w->step_elsewhere = w->step_elsewhere || !pthread_equal(pthread_self(), w->engine);
     w->progress_fell = w->progress_fell || p->fraction < w->fraction;
     w->fraction = p->fraction;
+    w->first_fraction = w->steps == 1 ? p->fraction : w->first_fraction;
     if (w->steps == w->cancel_at_step) {
         atomic_store(&w->cancel, true);
     }

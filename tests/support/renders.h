@@ -42,7 +42,7 @@ struct render_watch {
     int states;
     int first_pictures;
     bool first_picture_late;
-    double fraction;
+    double first_fraction, fraction; /* of the first and the last report */
     bool progress_fell;
     pthread_t engine;
     bool block_on_engine, step_elsewhere; /* each written by one thread */

@@ -21,7 +21,9 @@ static void check_resumed(struct video_bed *b, const struct render_options *opti
     render_watch_init(&w);
     EXPECT_OK(render_bed_run(b, &again, &w, &err));
     render_expect_rest(&w, whole, first);
-    EXPECT(!w.paused);
+    EXPECT(!w.paused && !w.progress_fell);
+    EXPECT(w.blocks == 0 || w.fraction > 0.999);
+    EXPECT(first == 0 || w.blocks == 0 || w.first_fraction > 0.1); /* it goes on, not from 0 */
     render_watch_done(&w);
 }
 

@@ -660,6 +660,29 @@ TEST(worker_pauses_a_clip_between_steps)
     bed_close(&b);
 }
 
+/* Blocks are safe, but there is no snapshot: made again, with the same bytes. */
+TEST(worker_continues_a_clip_without_a_snapshot)
+{
+    struct video whole;
+    struct video none;
+    struct video v;
+    struct bed b;
+
+    bed_open(&b, clip_model());
+    make_video(&b, 1, short_job, &whole);
+    video_init(&none);
+    video_init(&v);
+    tell_resume(&b, 2, short_job, 1, &none);
+    expect_end(&b, 2, WIRE_RENDERED, &v);
+    EXPECT(v.started <= 1);
+    EXPECT_INT(v.first, v.started);
+    expect_tail(&v, &whole, v.started);
+    video_done(&v);
+    video_done(&none);
+    video_done(&whole);
+    bed_close(&b);
+}
+
 /* ---- cancel ---- */
 
 TEST(worker_cancels_the_video_in_work)
