@@ -829,9 +829,33 @@ static bool retention_is_due(const struct jobs *j, int64_t now_ms)
     return false;
 }
 
+static void check_the_store(struct jobs_task *t, struct store *store, struct job_files *files)
+{
+    (void)files;
+    t->rc = store_check(store, &t->err);
+}
+
+/* After a failure, until it works again: /readyz says which. */
+static void look_after_store(struct jobs *j, int64_t now_ms)
+{
+    struct jobs_task *t;
+
+    if (!j->store_failed || now_ms - j->store_checked_ms < JOBS_CHECK_MS) {
+        return;
+    }
+    j->store_checked_ms = now_ms;
+    t = jobs_task_create(j, NULL, sizeof(*t));
+    if (t) {
+        t->run = check_the_store;
+        jobs_task_post(t);
+    }
+}
+
 void jobs_tick(struct jobs *j)
 {
     const int64_t now = jobs_now(j);
+
+    look_after_store(j, now);
 
     check_deadlines(j, now);
     jobs_run_tick(j, now);

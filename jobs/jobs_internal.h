@@ -17,6 +17,7 @@ enum {
     JOBS_PROGRESS_MS = 250,  /* between progress events of a job */
     JOBS_POSITION_MS = 1000, /* between events of queue positions */
     JOBS_RETENTION_MS = 60000,
+    JOBS_CHECK_MS = 1000, /* of a store that failed */
 };
 
 /* A job on a device, from its claim to its end. Several storage tasks may be under way for it. */
@@ -80,6 +81,7 @@ struct jobs {
     void *drained_ctx;
     int64_t drain_until_ms;
     bool store_failed;
+    int64_t store_checked_ms;
     bool positions_changed;
     int64_t positions_ms, retention_ms;
     bool retention_runs;

@@ -5,7 +5,8 @@
 #include "engine/geometry.h"
 
 enum {
-    SIZE_TEXT = 48
+    SIZE_TEXT = 48,
+    API_SIDE_MIN = 64
 };
 
 static bool add_text(cJSON *list, const char *text)
@@ -39,6 +40,14 @@ static bool add_names(cJSON *o, const struct model_defaults *d)
     return ok;
 }
 
+/* The API's lower limit, unless the model itself is made for less. */
+static int64_t smallest_side(const struct model_defaults *d)
+{
+    const int64_t side = d->width < d->height ? d->width : d->height;
+
+    return side < API_SIDE_MIN ? side : API_SIDE_MIN;
+}
+
 static bool add_sizes(cJSON *o, const struct model_dir *dir)
 {
     const struct model_defaults *d = &dir->defaults;
@@ -63,7 +72,7 @@ static bool add_sizes(cJSON *o, const struct model_dir *dir)
            cJSON_AddNumberToObject(o, "size_multiple", (double)unit) &&
            cJSON_AddNumberToObject(o, "default_width", (double)d->width) &&
            cJSON_AddNumberToObject(o, "default_height", (double)d->height) &&
-           cJSON_AddNumberToObject(o, "min_side", SIDE_MIN) &&
+           cJSON_AddNumberToObject(o, "min_side", (double)smallest_side(d)) &&
            cJSON_AddNumberToObject(o, "max_side", SIDE_MAX) &&
            cJSON_AddNumberToObject(o, "max_pixels", PIXELS_MAX);
 }

@@ -153,7 +153,7 @@ const ACCEPTED = [
   [{ negative_prompt: '' }, { negative_prompt: null }],
   [{ seed: 0 }, { seed: 0 }],
   [{ seed: '12' }, { seed: 12 }],
-  [{ seed: 9007199254740991 }, { seed: 9007199254740991 }],
+  [{ seed: 999999999999999 }, { seed: 999999999999999 }],
   [{ flow_shift: 0.1 }, { flow_shift: 0.1 }],
   [{ flow_shift: 30 }, { flow_shift: 30 }],
   [{ motion_score: 0 }, { motion_score: 0 }],
@@ -187,6 +187,13 @@ test('fields and aliases', async () => {
     for (const [name, value] of Object.entries(expected)) {
       assert.deepEqual(v[name], value, `${name} of ${JSON.stringify(fields)}`);
     }
+  }
+});
+
+test('seeds are exact to the last digit', async () => {
+  for (const seed of [9007199254740991, 9007199254740990, 8123456789012345, 4611686018427387]) {
+    assert.equal((await accepted({ ...P, seed })).seed, seed);
+    assert.equal((await accepted({ ...P, seed: String(seed) })).seed, seed);
   }
 });
 
@@ -264,7 +271,7 @@ const REFUSED = [
   ...['1281x720', '64', 'x', '64x', '64x64x64', '-64x64', '64X64 ', '1e2x64', 'big'].map(
     (size) => [{ size }, 'invalid_size', 'size'],
   ),
-  ...['62x62', '1922x1080', '64x130', '130x64', '1920x1920'].map((size) => [
+  ...['1922x1080', '64x130', '130x64', '1920x1920'].map((size) => [
     { size },
     'unsupported_size',
     'size',
@@ -349,6 +356,15 @@ test('refusals name the parameter', async () => {
     assertError(r, 400, r.json.error.code, r.json.error.param);
   }
   await refused({ ...P, model: 'sora-9' }, 'model_not_found', 'model', 404);
+});
+
+test('a side of less than 64', async () => {
+  for (const size of ['62x64', '64x62', '62x62', '32x32', '0x0']) {
+    const r = await post({ json: { prompt: 'x', size } });
+    assert.equal(r.status, 400, `${size}: ${r.text}`);
+    assert.match(r.json.error.code, /^(invalid|unsupported)_size$/);
+    assert.equal(r.json.error.param, 'size');
+  }
 });
 
 test('the longest prompt is taken; characters are counted, not bytes', async () => {

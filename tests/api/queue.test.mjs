@@ -126,13 +126,13 @@ async function overtaken(daemon, fields, ready) {
 }
 
 test('an urgent job overtakes at a block', async () => {
-  await overtaken(d, { num_frames: 160, size: '128x128', seed: 21 }, (id) => d.blocks(id, 2));
+  await overtaken(d, { num_frames: 160, size: '96x96', seed: 21 }, (id) => d.blocks(id, 2));
 });
 
 test('an urgent job overtakes between steps, where all blocks are one', async () => {
   const other = await Daemon.start({ model: 'tiny-480p' });
   try {
-    const fields = { num_frames: 33, size: '192x192', seed: 21, num_inference_steps: 60 };
+    const fields = { num_frames: 33, size: '128x128', seed: 21, num_inference_steps: 50 };
     await overtaken(other, fields, (id) =>
       until('some steps', async () => {
         const v = await other.video(id);

@@ -5,7 +5,7 @@ import { Daemon, assertError, boxes, until, within } from './harness.mjs';
 
 let d;
 let reference; // the undisturbed video: {etag, fragmented, frames}
-const WORK = { num_frames: 160, size: '128x128', seed: 33 };
+const WORK = { num_frames: 160, size: '96x96', seed: 33 };
 
 const fragmented = async (id) => (await d.get(`/v1/videos/${id}/content?variant=fragmented`)).raw;
 

@@ -171,7 +171,7 @@ test('list pages through everything', async () => {
 });
 
 test('download while it is generated', async () => {
-  const v = await client.videos.create({ ...SMALL, num_frames: 160, size: '128x128', seed: 9 });
+  const v = await client.videos.create({ ...SMALL, num_frames: 160, size: '96x96', seed: 9 });
   const response = await client.videos.downloadContent(v.id, undefined, { query: { stream: 'true' } });
   assert.equal(response.status, 200);
   assert.equal(response.headers.get('content-type'), 'video/mp4');

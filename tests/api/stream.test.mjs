@@ -143,8 +143,14 @@ test('each fragment plays by itself, from_segment leaves out those before', asyn
       assert.deepEqual([found.frames, found.errors], [frames[k], ''], `fragment ${k}`);
     }
   }
-  for (const bad of ['-1', 'x', '', '1.5', '99999999999999999999']) {
-    assertError(await d.get(target + bad), 400, 'invalid_value', 'from_segment');
+});
+
+test('a from_segment that is no number', async () => {
+  const { id } = await d.completed();
+  for (const bad of ['-1', 'x', '1.5', '99999999999999999999']) {
+    const r = await d.get(`/v1/videos/${id}/stream?from_segment=${bad}`);
+    assert.equal(r.status, 400, bad);
+    assertError(r, 400, 'invalid_value', 'from_segment');
   }
 });
 

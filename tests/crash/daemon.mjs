@@ -230,6 +230,10 @@ export class Daemon {
     let rest = '';
 
     this.gone = new Promise((resolve) => {
+      child.once('error', (e) => {
+        this.errors.push(`${BINARY}: ${e.message}`);
+        resolve(e.code);
+      });
       child.once('exit', (code, signal) => {
         if (this.dying !== child) {
           this.errors.push(`the daemon died by itself: ${signal ?? code}; ${this.log.slice(-5).join(' | ')}`);
@@ -268,7 +272,7 @@ export class Daemon {
   async start(ready = true) {
     this.spawn();
     await until('the daemon listens', () => {
-      if (this.child.exitCode !== null || this.child.signalCode !== null) {
+      if (!this.child.pid || this.child.exitCode !== null || this.child.signalCode !== null) {
         throw new Error(`the daemon ended at its start: ${this.log.slice(-3).join(' | ')}`);
       }
       return this.port > 0 && (!ready || this.log.some((l) => l.includes(' worker ready ')));

@@ -400,7 +400,7 @@ TEST(worker_says_ready_with_the_models_facts)
         "\"size_multiple\":16,",
         "\"default_width\":64",
         "\"default_height\":64",
-        "\"min_side\":32",
+        "\"min_side\":64",
         "\"max_side\":1920",
         "\"max_pixels\":2088960",
         "\"fps\":16",
