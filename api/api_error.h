@@ -23,8 +23,8 @@ enum api_code {
 
 struct api_error {
     enum api_code code;
-    char param[80];    /* "" for null */
-    char message[512]; /* one clean line of UTF-8 */
+    char param[80];     /* "" for null */
+    char message[512];  /* one clean line of UTF-8 */
     int retry_after_ms; /* 0: none */
 };
 

@@ -31,14 +31,15 @@ struct create_request {
     int priority;
     char *group; /* owned; NULL: none */
     char *user;
-    char *tags;     /* JSON array */
-    char *metadata; /* JSON object */
+    char *tags;              /* JSON array */
+    char *metadata;          /* JSON object */
     int64_t cancel_after_ms; /* 0: none */
     enum reference_kind reference;
     int reference_file;
     uint8_t *reference_data; /* owned */
     size_t reference_bytes;
-    char fingerprint[65]; /* SHA-256 of all this in canonical form, the picture's bytes included; the seed only
+    char fingerprint
+        [65]; /* SHA-256 of all this in canonical form, the picture's bytes included; the seed only
                              if it was given */
 };
 

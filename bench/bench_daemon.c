@@ -53,9 +53,12 @@ int bench_daemon_start(const struct bench_paths *paths, double *ret_ms, double *
                        struct err *err)
 {
     struct daemon_client *d = malloc(sizeof(*d));
-    double ms[STARTS];
-    int rc = d ? ERR_OK : err_set(err, ERR_NO_MEMORY, "a client");
+    double ms[STARTS] = {0};
+    int rc = ERR_OK;
 
+    if (!d) {
+        return err_set(err, ERR_NO_MEMORY, "a client");
+    }
     for (int i = 0; i < STARTS && rc == ERR_OK; i++) {
         rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
         if (rc != ERR_OK) {
@@ -115,6 +118,19 @@ static int run_wrk(const struct daemon_client *d, const char *id, char *ret, siz
     return ERR_OK;
 }
 
+static int read_wrk(const char *said, double *ret_rate, double *ret_p99_ms, struct err *err)
+{
+    const char *rate = strstr(said, "Requests/sec:");
+    const char *p99 = strstr(said, "99%");
+
+    if (!rate || !p99 || strstr(said, "Non-2xx")) {
+        return err_set(err, ERR_FORMAT, "wrk said: %s", said);
+    }
+    *ret_rate = strtod(rate + strlen("Requests/sec:"), NULL);
+    *ret_p99_ms = milliseconds(p99 + 3);
+    return ERR_OK;
+}
+
 int bench_daemon_requests(const struct bench_paths *paths, double *ret_rate, double *ret_p99_ms,
                           struct err *err)
 {
@@ -122,11 +138,12 @@ int bench_daemon_requests(const struct bench_paths *paths, double *ret_rate, dou
     char answer[8192];
     char path[80];
     char id[40];
-    const char *rate;
-    const char *p99;
-    int rc = d ? daemon_client_open(d, paths->sanad, paths->model, small_model, err)
-               : err_set(err, ERR_NO_MEMORY, "a client");
+    int rc;
 
+    if (!d) {
+        return err_set(err, ERR_NO_MEMORY, "a client");
+    }
+    rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
     if (rc != ERR_OK) {
         free(d);
         return rc;
@@ -136,14 +153,10 @@ int bench_daemon_requests(const struct bench_paths *paths, double *ret_rate, dou
     if (rc == ERR_OK) {
         rc = run_wrk(d, id, answer, sizeof(answer), err);
     }
-    rate = rc == ERR_OK ? strstr(answer, "Requests/sec:") : NULL;
-    p99 = rc == ERR_OK ? strstr(answer, "99%") : NULL;
-    if (rc == ERR_OK && (!rate || !p99 || strstr(answer, "Non-2xx"))) {
-        rc = err_set(err, ERR_FORMAT, "wrk said: %s", answer);
+    if (rc == ERR_OK) {
+        rc = read_wrk(answer, ret_rate, ret_p99_ms, err);
     }
     if (rc == ERR_OK) {
-        *ret_rate = strtod(rate + strlen("Requests/sec:"), NULL);
-        *ret_p99_ms = milliseconds(p99 + 3);
         snprintf(path, sizeof(path), "/v1/videos/%s", id);
         rc = daemon_client_ask(d, "GET", path, NULL, answer, sizeof(answer), err);
     }
@@ -269,12 +282,15 @@ int bench_daemon_fanout(const struct bench_paths *paths, double *ret_p99_ms, str
     struct daemon_client *d = malloc(sizeof(*d));
     struct fanout *f = calloc(1, sizeof(*f));
     char id[40];
-    int rc = d && f ? ERR_OK : err_set(err, ERR_NO_MEMORY, "%d clients", CLIENTS);
+    int rc;
 
-    setrlimit(RLIMIT_NOFILE, &files);
-    if (rc == ERR_OK) {
-        rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
+    if (!d || !f) {
+        free(f);
+        free(d);
+        return err_set(err, ERR_NO_MEMORY, "%d clients", CLIENTS);
     }
+    setrlimit(RLIMIT_NOFILE, &files);
+    rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
     if (rc == ERR_OK) {
         rc = connect_all(f, d, err);
         if (rc == ERR_OK) {
@@ -359,23 +375,20 @@ static void watch_stream(struct daemon_client *d, int fd, struct boxes *b)
 }
 
 /* The worker's own word, at debug level: "block=3 made monotonic_ns=123". */
-static int read_made(const struct daemon_client *d, int64_t made_ns[MAX_BLOCKS])
+static void read_made(const struct daemon_client *d, int64_t made_ns[MAX_BLOCKS])
 {
-    const char *p = d->log;
-    int n = 0;
+    static const char before[] = " block=";
+    static const char between[] = " made monotonic_ns=";
 
-    while ((p = strstr(p, " block=")) != NULL) {
-        long long index;
-        long long ns;
+    for (const char *p = strstr(d->log, before); p; p = strstr(p, before)) {
+        char *end;
+        const long long index = strtoll(p + strlen(before), &end, 10);
 
-        if (sscanf(p, " block=%lld made monotonic_ns=%lld", &index, &ns) == 2 && index >= 0 &&
-            index < MAX_BLOCKS) {
-            made_ns[index] = ns;
-            n++;
+        if (strncmp(end, between, strlen(between)) == 0 && index >= 0 && index < MAX_BLOCKS) {
+            made_ns[index] = strtoll(end + strlen(between), NULL, 10);
         }
-        p++;
+        p = end;
     }
-    return n;
 }
 
 static int judge_blocks(const struct daemon_client *d, const struct boxes *b, double *ret_p50_ms,
@@ -405,11 +418,14 @@ int bench_daemon_block(const struct bench_paths *paths, double *ret_p50_ms, stru
     char path[80];
     char id[40];
     int fd = -1;
-    int rc = d && b ? ERR_OK : err_set(err, ERR_NO_MEMORY, "a client");
+    int rc;
 
-    if (rc == ERR_OK) {
-        rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
+    if (!d || !b) {
+        free(b);
+        free(d);
+        return err_set(err, ERR_NO_MEMORY, "a client");
     }
+    rc = daemon_client_open(d, paths->sanad, paths->model, small_model, err);
     if (rc == ERR_OK) {
         rc = daemon_client_post(d, "{\"prompt\":\"a ship\",\"seconds\":30}", id, err);
         if (rc == ERR_OK) {

@@ -223,29 +223,32 @@ int daemon_client_post(const struct daemon_client *d, const char *json, char ret
 {
     char answer[8192];
     const char *id;
-    int rc = daemon_client_ask(d, "POST", "/v1/videos", json, answer, sizeof(answer), err);
+    const int rc = daemon_client_ask(d, "POST", "/v1/videos", json, answer, sizeof(answer), err);
 
-    id = rc == ERR_OK ? strstr(answer, "\"id\":\"") : NULL;
-    if (rc == ERR_OK && !id) {
-        rc = err_set(err, ERR_FORMAT, "POST /v1/videos: no id in the answer");
+    if (rc != ERR_OK) {
+        return rc;
     }
-    if (rc == ERR_OK) {
-        snprintf(ret_id, 40, "%.*s", (int)strcspn(id + 6, "\""), id + 6);
+    id = strstr(answer, "\"id\":\"");
+    if (!id) {
+        return err_set(err, ERR_FORMAT, "POST /v1/videos: no id in the answer");
     }
-    return rc;
+    snprintf(ret_id, 40, "%.*s", (int)strcspn(id + 6, "\""), id + 6);
+    return ERR_OK;
 }
 
 int64_t daemon_client_resident(pid_t pid)
 {
     char path[64];
     char line[256];
-    long long kib = 0;
+    int64_t kib = 0;
     FILE *f;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     f = fopen(path, "re");
     while (f && fgets(line, sizeof(line), f)) {
-        sscanf(line, "VmRSS: %lld", &kib);
+        if (strncmp(line, "VmRSS:", 6) == 0) {
+            kib = strtoll(line + 6, NULL, 10);
+        }
     }
     if (f) {
         fclose(f);

@@ -104,7 +104,7 @@ static bool is_loopback(const struct sockaddr *a)
 
 static void name_of(int fd, char ret[LISTENER_NAME])
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {0};
     socklen_t len = sizeof(a);
     char host[NI_MAXHOST] = "?";
     char port[NI_MAXSERV] = "?";

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,21 +23,30 @@ static void drop(const struct mapping *m)
     }
 }
 
-/* "7f00-7f10 r-xp 00001000 fe:00 123  /lib/..." */
+/* "7f00-7f10 r-xp 00001000 fe:00 123  /lib/..."; other lines begin with "Name:". */
 static bool parse_mapping(const char *line, struct mapping *ret)
 {
-    unsigned long from;
+    char *end;
+    const unsigned long from = strtoul(line, &end, 16);
     unsigned long to;
-    char rights[8];
 
-    if (sscanf(line, "%lx-%lx %7s", &from, &to, rights) != 3) {
+    if (end == line || *end != '-') {
         return false;
     }
+    to = strtoul(end + 1, &end, 16);
     *ret = (struct mapping){.from = from,
                             .to = to,
-                            .of_file = strchr(line, '/') != NULL && rights[1] == '-',
+                            .of_file = strchr(line, '/') != NULL && strncmp(end, " r-", 3) == 0,
                             .clean = true};
     return true;
+}
+
+/* "Anonymous:      12 kB": is it more than none? */
+static bool counts(const char *line, const char *name)
+{
+    const size_t len = strlen(name);
+
+    return strncmp(line, name, len) == 0 && strtoul(line + len, NULL, 10) > 0;
 }
 
 void resident_trim(void)
@@ -45,16 +55,13 @@ void resident_trim(void)
     struct mapping m = {0};
     struct mapping next;
     char line[512];
-    unsigned long kib;
 
     malloc_trim(0);
     while (f && fgets(line, sizeof(line), f)) {
         if (parse_mapping(line, &next)) {
             drop(&m);
             m = next;
-        } else if ((sscanf(line, "Anonymous: %lu", &kib) == 1 ||
-                    sscanf(line, "Private_Dirty: %lu", &kib) == 1) &&
-                   kib > 0) {
+        } else if (counts(line, "Anonymous:") || counts(line, "Private_Dirty:")) {
             m.clean = false;
         }
     }

@@ -47,7 +47,7 @@ static void put_raw(struct writer *w, const char *name, const char *json)
 
 static void put_seconds(struct writer *w, const char *name, int64_t ms)
 {
-    put_known(w, name, ms != 0, (double)(ms / 1000));
+    put_known(w, name, ms != 0, floor((double)ms / 1000));
 }
 
 static void put_error(struct writer *w, const struct job_row *row)

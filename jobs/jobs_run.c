@@ -134,25 +134,25 @@ static struct prepared_task *make_prepared(struct jobs *j, struct job *job,
     return p;
 }
 
-void jobs_on_prepared(struct jobs_device *d, struct job *job, const struct jobs_prepared *from)
+void jobs_on_prepared(struct jobs_device *d, struct job *job, const struct jobs_prepared *p)
 {
-    struct prepared_task *p;
+    struct prepared_task *task;
 
     if (!job->preparing || job->prepared || job->deleted || job->ending || job_is_over(job)) {
         job->preparing = false;
         return;
     }
-    job->detail.native_width = from->native_width;
-    job->detail.native_height = from->native_height;
-    job->detail.blocks_total = from->blocks_total;
-    job->detail.prompt_truncated = from->prompt_truncated;
-    snprintf(job->detail.codec, sizeof(job->detail.codec), "%s", from->codec);
-    p = make_prepared(d->jobs, job, from);
-    if (!p) {
+    job->detail.native_width = p->native_width;
+    job->detail.native_height = p->native_height;
+    job->detail.blocks_total = p->blocks_total;
+    job->detail.prompt_truncated = p->prompt_truncated;
+    snprintf(job->detail.codec, sizeof(job->detail.codec), "%s", p->codec);
+    task = make_prepared(d->jobs, job, p);
+    if (!task) {
         job->preparing = false; /* the next tick asks again */
         return;
     }
-    jobs_task_post(&p->t);
+    jobs_task_post(&task->t);
 }
 
 /* ---- claiming ---- */

@@ -249,7 +249,6 @@ export function assertError(r, status, code, param = PARAM_OF[code] ?? null) {
   const { message, ...rest } = r.json.error;
   const type = TYPE_OF[status] ?? (status < 500 ? 'invalid_request_error' : 'server_error');
   assert.deepEqual(rest, { type, param, code }, message);
-  // eslint-disable-next-line no-control-regex
   assert.match(message, /^[^\x00-\x1f\x7f]{8,511}$/);
 }
 
@@ -424,8 +423,10 @@ function parse(headers, text) {
 // ---- the daemon ----
 
 export class Daemon {
-  static async start({ model = 'tiny-long', conf = {}, ready = true } = {}) {
+  // keepAlive: may its clients here use a connection twice? Not where the daemon closes idle ones early.
+  static async start({ model = 'tiny-long', conf = {}, ready = true, keepAlive = true } = {}) {
     const d = new Daemon();
+    d.keepAlive = keepAlive;
     d.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'sanad-api-'));
     open.add(d);
     d.data = path.join(d.dir, 'data');
@@ -473,7 +474,7 @@ export class Daemon {
     });
     this.port = Number(/listening\b.*\b127\.0\.0\.1:(\d+)/.exec(this.log)[1]);
     this.url = `http://127.0.0.1:${this.port}`;
-    this.agent = new http.Agent({ keepAlive: true });
+    this.agent = new http.Agent({ keepAlive: this.keepAlive });
     if (ready) {
       await until('ready', async () => (await this.get('/readyz')).status === 200);
     }
@@ -614,6 +615,14 @@ export class Daemon {
 
   video(id) {
     return this.ok('GET', `/v1/videos/${id}`);
+  }
+
+  // Looked at by the worker: until then details of a job that waits may still be told.
+  prepared(id) {
+    return until(`details of ${id}`, async () => {
+      const v = await this.video(id);
+      return v.native_size !== null && v;
+    });
   }
 
   // Waits for the end of a job, whatever it is.

@@ -212,6 +212,7 @@ test('twenty are listed unless more are asked for', async () => {
 test('update: tags, metadata, priority', async () => {
   await pause();
   const { id } = await d.create({ tags: ['a'], metadata: { x: '1', y: '2' } });
+  await d.prepared(id);
   const target = `/v1/videos/${id}`;
   const changed = await d.ok('POST', target, {
     json: { tags: ['b', 'c'], metadata: { x: '3', y: null, z: '4' }, priority: 7 },
@@ -245,6 +246,7 @@ test('update: tags, metadata, priority', async () => {
 test('cancel in the queue', async () => {
   await pause();
   const { id } = await d.create();
+  await d.prepared(id);
   const r = await d.cancel(id);
   assert.equal(r.status, 200);
   assert.equal(r.json.status, 'failed');

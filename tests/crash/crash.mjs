@@ -59,12 +59,19 @@ function encode(request, labels) {
 
 async function submit(d, request, labels, key) {
   const [body, headers] = encode(request, labels);
-  const r = await d.insist('POST', '/v1/videos', body, { ...headers, 'Idempotency-Key': key });
+  const deadline = Date.now() + 60000;
 
-  if (r.status !== 200) {
-    throw new Error(`POST: ${r.status} ${r.body}`);
+  for (;;) {
+    const r = await d.insist('POST', '/v1/videos', body, { ...headers, 'Idempotency-Key': key });
+
+    if (r.status === 200) {
+      return r.json;
+    }
+    if (r.status !== 503 || !r.headers['retry-after'] || Date.now() > deadline) {
+      throw new Error(`POST: ${r.status} ${r.body}`);
+    }
+    await delay(10); // it has just started, and has no model yet
   }
-  return r.json;
 }
 
 async function content(d, id, variant = '') {
