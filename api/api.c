@@ -13,7 +13,8 @@
 #include "base/clock.h"
 
 enum {
-    READER_RETRY_MS = 5000
+    READER_RETRY_MS = 5000,
+    RECENT_AT_START = 100
 };
 
 static int64_t wall_ms(void)
@@ -24,8 +25,24 @@ static int64_t wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* What was created just before this start, for clients that repeat now. */
+static void fill_recent(void *ctx, const struct jobs_page *page)
+{
+    struct api *api = ctx;
+
+    for (int i = page ? page->n - 1 : -1; i >= 0; i--) { /* newest first in the page */
+        const struct job_row *row = page->job[i]->row;
+        const int64_t age_ms = api_now_ms(api) - row->created_ms;
+        const int64_t number = recent_add(&api->recent, row->client, row->fingerprint,
+                                          clock_now_ns() - age_ms * 1000000);
+
+        recent_created(&api->recent, number, row->id);
+    }
+}
+
 int api_open(struct api **ret, const struct api_options *options, struct err *err)
 {
+    struct store_query query = {.limit = RECENT_AT_START, .status = -1};
     struct api *api = calloc(1, sizeof(*api));
 
     if (!api) {
@@ -41,6 +58,8 @@ int api_open(struct api **ret, const struct api_options *options, struct err *er
     link_init(&api->streams);
     link_init(&api->events);
     link_init(&api->creating);
+    query.created_after_ms = api_now_ms(api) - RECENT_SECONDS * INT64_C(1000);
+    jobs_list(api->jobs, &query, fill_recent, api);
     *ret = api;
     return ERR_OK;
 }

@@ -33,10 +33,8 @@ static void create_over(struct pending *p, bool delivered)
 {
     struct create *c = CONTAINER_OF(p, struct create, p);
 
+    (void)delivered;
     wait_stop(&c->wait);
-    if (delivered) {
-        recent_delivered(&p->api->recent, c->recent);
-    }
 }
 
 static void create_free(struct pending *p)
@@ -196,13 +194,12 @@ static void repeated(void *ctx, enum jobs_outcome outcome, struct job *job)
     if (c->p.req && outcome == JOBS_OK) {
         respond_created(c, job);
     } else if (c->p.req) {
-        c->recent = 0; /* it was deleted meanwhile: make another one */
-        store(c);
+        store(c); /* it was deleted meanwhile: make another one */
     }
     pending_unref(&c->p);
 }
 
-/* Is it the repetition of a request whose answer did not arrive? Then it is answered. */
+/* Is it the repetition of a request that was taken, whose answer did not arrive? Then it is answered. */
 static bool answer_repeated(struct create *c)
 {
     const char *header = http_header(c->p.req, "X-Stainless-Retry-Count");
@@ -223,7 +220,6 @@ static bool answer_repeated(struct create *c)
         refuse(c, &e);
         return true;
     }
-    c->recent = r->number; /* delivered with this answer */
     pending_ref(&c->p);
     jobs_get(c->p.api->jobs, r->id, repeated, c);
     return true;

@@ -14,6 +14,7 @@ enum {
     GROUP_MAX = 64,
     USER_MAX = 256,
     CANONICAL_MAX = 1 << 20,
+    MAX_STEPS = 200, /* that a request may name for a model which has its own number */
 };
 
 void create_request_done(struct create_request *r)
@@ -80,6 +81,23 @@ static bool take_seed(struct create_parse *p, uint64_t random_seed)
     return true;
 }
 
+/* A distilled model has one number of steps; clients that always send theirs get a video all the same. */
+static bool take_steps(struct create_parse *p, int64_t *ret)
+{
+    const struct model_facts *f = p->facts;
+    const bool fixed = f->min_steps == f->max_steps;
+
+    if (!create_get_int(p, FIELD_STEPS, fixed ? 1 : f->min_steps, fixed ? MAX_STEPS : f->max_steps,
+                        ret)) {
+        return false;
+    }
+    if (fixed && *ret != f->default_steps) {
+        *ret = f->default_steps;
+        job_spec_warn(&p->r->spec, "ignored_parameter", "num_inference_steps");
+    }
+    return true;
+}
+
 static bool take_sampling(struct create_parse *p)
 {
     const struct model_facts *f = p->facts;
@@ -90,7 +108,7 @@ static bool take_sampling(struct create_parse *p)
 
     spec->guidance_scale = f->guidance_scale;
     spec->flow_shift = f->flow_shift;
-    if (!create_get_int(p, FIELD_STEPS, f->min_steps, f->max_steps, &steps) ||
+    if (!take_steps(p, &steps) ||
         !create_get_real(p, FIELD_GUIDANCE_SCALE, 0, 20, &spec->guidance_scale) ||
         !create_get_real(p, FIELD_FLOW_SHIFT, 0.1, 30, &spec->flow_shift) ||
         !create_get_int(p, FIELD_MOTION_SCORE, 0, 100, &motion_score) ||

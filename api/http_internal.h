@@ -25,6 +25,7 @@
 
 enum {
     HTTP_ID_MAX = 64,
+    HTTP_TARGET_MAX = 4096, /* path and query */
     HTTP_RANDOM_BYTES = 4000,
     HTTP_HEADERS_MAX = 8192, /* what one answer may set: it must fit the connection's memory */
 };
@@ -97,7 +98,7 @@ struct http_request {
     enum http_phase phase;
     enum http_method method;
     bool http_1_0;
-    bool bad_target;
+    bool bad_target, long_target;
     bool has_body;
     bool expects_continue;
     int64_t content_length; /* -1: none */

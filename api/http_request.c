@@ -32,6 +32,7 @@ void *http_on_request_line(void *ctx, const char *target, struct MHD_Connection 
     for (const char *p = text; *p != '\0'; p++) {
         req->bad_target |= (unsigned char)*p <= ' ' || *p == 0x7f;
     }
+    req->long_target = strlen(text) > HTTP_TARGET_MAX;
     req->conn = conn;
     req->content_length = -1;
     str_init(&req->headers, HTTP_HEADERS_MAX);
@@ -82,7 +83,7 @@ struct head {
     int n_transfers;
     int n_hosts;
     bool odd; /* not a sequence of "name: value CR LF" */
-    bool lengths_differ;
+    int n_lengths;
 };
 
 static bool is_token(const char *name, size_t len)
@@ -130,7 +131,7 @@ static enum MHD_Result scan_field(void *ctx, enum MHD_ValueKind kind, const char
         head->n_transfers++;
         head->transfer = value;
     } else if (is_name(name, name_len, "Content-Length")) {
-        head->lengths_differ |= head->length && strcmp(head->length, value) != 0;
+        head->n_lengths++;
         head->length = value;
     }
     return MHD_YES;
@@ -148,8 +149,8 @@ static const char *find_fault(const struct head *head)
     if (head->n_hosts != 1 && !(head->req->http_1_0 && head->n_hosts == 0)) {
         return "Exactly one Host header is required.";
     }
-    if (head->lengths_differ) {
-        return "Several Content-Length headers that differ.";
+    if (head->n_lengths > 1) {
+        return "Several Content-Length headers.";
     }
     if (head->transfer && head->length) {
         return "Both Content-Length and Transfer-Encoding.";
@@ -207,6 +208,9 @@ static bool read_head(struct http_request *req, const char *method, const char *
     fault = find_fault(&head);
     if (fault) {
         http_respond_error(req, 400, "invalid_request_error", "invalid_value", fault);
+    } else if (req->long_target) {
+        http_respond_error(req, 414, "invalid_request_error", "uri_too_long",
+                           "The request target is longer than 4096 bytes.");
     } else if (head.transfer && strcasecmp(head.transfer, "chunked") != 0) {
         http_respond_error(req, 501, "server_error", "unsupported_transfer_encoding",
                            "The only Transfer-Encoding is chunked.");

@@ -1,6 +1,8 @@
 /*
  * The queue as a whole: GET /v1/queue, POST /v1/queue/pause and /resume (API.md 3.12).
  */
+#include <math.h>
+
 #include "api/api_internal.h"
 
 struct running {
@@ -35,9 +37,10 @@ static void respond_queue(struct api *api, struct http_request *req)
     if (running.ok) {
         jobs_each_running(api->jobs, add_running, &running);
     }
-    running.ok = running.ok && cJSON_AddNumberToObject(root, "capacity", counts.capacity) &&
-                 (counts.eta_s < 0 ? cJSON_AddNullToObject(root, "eta_s")
-                                   : cJSON_AddNumberToObject(root, "eta_s", counts.eta_s));
+    running.ok =
+        running.ok && cJSON_AddNumberToObject(root, "capacity", counts.capacity) &&
+        (counts.eta_s < 0 ? cJSON_AddNullToObject(root, "eta_s")
+                          : cJSON_AddNumberToObject(root, "eta_s", round(counts.eta_s * 10) / 10));
     api_respond_tree(req, 200, root, running.ok);
 }
 

@@ -31,15 +31,6 @@ void recent_created(struct recent_table *t, int64_t number, const char *id)
     }
 }
 
-void recent_delivered(struct recent_table *t, int64_t number)
-{
-    struct recent *r = at(t, number);
-
-    if (r) {
-        r->delivered = true;
-    }
-}
-
 void recent_drop(struct recent_table *t, int64_t number)
 {
     struct recent *r = at(t, number);
@@ -57,7 +48,7 @@ const struct recent *recent_find(const struct recent_table *t, const char *clien
     for (int i = 0; i < RECENT_MAX; i++) {
         const struct recent *r = &t->entry[i];
 
-        if (r->number > 0 && !r->delivered && (!found || r->number > found->number) &&
+        if (r->number > 0 && (!found || r->number > found->number) &&
             now_ns - r->at_ns <= RECENT_SECONDS * INT64_C(1000000000) &&
             strcmp(r->fingerprint, fingerprint) == 0 && strcmp(r->client, client) == 0) {
             found = r;

@@ -83,19 +83,21 @@ static void exec_daemon(const char *sanad, const char *dir, int log_fd)
 
 static int start(struct daemon_client *d, const char *sanad, struct err *err)
 {
-    int fds[2];
+    char path[96];
+    int write_fd;
 
-    if (pipe2(fds, O_CLOEXEC) != 0) {
-        return err_set(err, ERR_IO, "pipe: %m");
+    snprintf(path, sizeof(path), "%s/log", d->dir); /* a pipe would stall it when nobody reads */
+    write_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    d->log_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (write_fd < 0 || d->log_fd < 0) {
+        return err_set(err, ERR_IO, "open '%s': %m", path);
     }
-    d->log_fd = fds[0];
-    fcntl(d->log_fd, F_SETFL, O_NONBLOCK);
     d->start_ns = clock_now_ns();
     d->pid = fork();
     if (d->pid == 0) {
-        exec_daemon(sanad, d->dir, fds[1]);
+        exec_daemon(sanad, d->dir, write_fd);
     }
-    close(fds[1]);
+    close(write_fd);
     return d->pid > 0 ? ERR_OK : err_set(err, ERR_IO, "fork: %m");
 }
 

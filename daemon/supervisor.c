@@ -23,7 +23,6 @@ enum {
     STEADY_MS = 10000,  /* a worker that lived so long is restarted at once */
     RESUME_MS = 20,
     EXIT_MS = 1000, /* from closing the socket to the end of the process */
-    N_ARGS = 16,
 };
 
 #define MAX_BACKLOG ((size_t)128 << 20)
@@ -332,12 +331,12 @@ void supervisor_is_ready(struct supervisor *s, const struct model_facts *facts)
 static int spawn(struct supervisor *s, int fd, struct err *err)
 {
     char number[4][24];
-    const int level = log_get_level();
     const char *command = s->options.command ? s->options.command : "/proc/self/exe";
-    char *args[N_ARGS] = {"sanad",     "worker",  "--fd",
-                          number[0],   "--model", (char *)s->options.model,
-                          "--threads", number[1], "--checkpoint-interval-ms",
-                          number[2],   NULL};
+    char *args[] = {"sanad",     "worker",      "--fd",
+                    number[0],   "--model",     (char *)s->options.model,
+                    "--threads", number[1],     "--checkpoint-interval-ms",
+                    number[2],   "--log-level", number[3],
+                    NULL};
     uv_stdio_container_t stdio[5] = {
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
@@ -357,7 +356,7 @@ static int spawn(struct supervisor *s, int fd, struct err *err)
     snprintf(number[0], sizeof(number[0]), "%d", WORKER_FD);
     snprintf(number[1], sizeof(number[1]), "%" PRId64, s->options.threads);
     snprintf(number[2], sizeof(number[2]), "%" PRId64, s->options.checkpoint_interval_ms);
-    snprintf(number[3], sizeof(number[3]), "%d", level);
+    snprintf(number[3], sizeof(number[3]), "%d", (int)log_get_level());
     s->process.data = s;
     rc = uv_spawn(s->options.loop, &s->process, &options);
     if (rc != 0) {

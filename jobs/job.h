@@ -72,6 +72,7 @@ struct job {
     char etag[24]; /* of json, with quotes */
     bool ending;   /* its end is being stored */
     bool preparing, prepared;
+    bool lost;  /* its files are damaged */
     int deaths; /* of workers since the last new block */
     struct job *hash_next;
     struct job *prev, *next; /* unfinished ones by age, or finished ones by last use */

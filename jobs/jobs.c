@@ -42,31 +42,14 @@ static int load_blocks_of(struct job *job, struct store *store, struct err *err)
     return rc;
 }
 
-/* A job whose files do not hold what the store says cannot go on. */
-static int give_up(struct store *store, struct job_row *row, const struct err *why, struct err *err)
-{
-    const struct store_end end = {.state = JOB_FAILED,
-                                  .error_code = "generation_failed",
-                                  .error_message = "The video's data was lost.",
-                                  .ended_ms = real_now_ms()};
-    struct store_events none = {0};
-
-    log_err("job=%s: %s; job failed", row->id, why->msg);
-    return store_end_queued(store, row->id, &end, &none, err);
-}
-
 static int load_job(struct jobs *j, struct store *store, struct job_row *row, struct err *err)
 {
     struct job *job;
     struct err why;
     int rc = job_files_recover(j->options.files, row, &why);
+    const bool lost = rc == ERR_FORMAT;
 
-    if (rc == ERR_FORMAT) {
-        rc = give_up(store, row, &why, err);
-        job_row_free(row);
-        return rc;
-    }
-    if (rc != ERR_OK) {
+    if (rc != ERR_OK && !lost) {
         *err = why;
         job_row_free(row);
         return rc;
@@ -74,6 +57,10 @@ static int load_job(struct jobs *j, struct store *store, struct job_row *row, st
     job = job_create(j, row, err);
     if (!job) {
         return err->code;
+    }
+    if (lost) { /* its files do not hold what the store says: it cannot go on */
+        log_err("job=%s: %s; job failed", job->row->id, why.msg);
+        job->lost = true;
     }
     rc = load_blocks_of(job, store, err);
     if (rc == ERR_OK) {
@@ -100,6 +87,7 @@ static int load_unfinished(struct jobs *j, struct store *store, struct err *err)
 
 struct known {
     struct store *store;
+    struct job_files *files;
     int rc;
     struct err *err;
 };
@@ -108,8 +96,11 @@ static bool has_row(void *ctx, const char *id)
 {
     struct known *k = ctx;
     struct job_row *row = NULL;
-    const int rc = store_get(k->store, id, &row, k->err);
+    int rc = store_get(k->store, id, &row, k->err);
 
+    if (rc == ERR_OK && row->state != JOB_QUEUED && row->state != JOB_RUNNING) {
+        rc = job_files_trim(k->files, id, k->err); /* a crash may have come between end and trim */
+    }
     if (rc != ERR_OK && rc != ERR_NOT_FOUND) {
         k->rc = rc;
     }
@@ -119,7 +110,7 @@ static bool has_row(void *ctx, const char *id)
 
 static int recover(struct jobs *j, struct store *store, struct err *err)
 {
-    struct known known = {.store = store, .err = err};
+    struct known known = {.store = store, .files = j->options.files, .err = err};
     struct store_totals totals;
     int n = 0;
     int swept = 0;
@@ -143,11 +134,13 @@ static int recover(struct jobs *j, struct store *store, struct err *err)
     return rc;
 }
 
-/* Cancelled jobs whose worker did not live to see it. */
-static void end_cancelled(struct jobs *j)
+/* Jobs whose data was lost, and cancelled ones whose worker did not live to see it. */
+static void end_hopeless(struct jobs *j)
 {
     for (struct job *job = j->unfinished.first; job; job = job->next) {
-        if (job->row->cancel_requested) {
+        if (job->lost) {
+            jobs_end_queued(j, job, "generation_failed", "The video's data was lost.", NULL, NULL);
+        } else if (job->row->cancel_requested) {
             jobs_end_queued(j, job, "cancelled", "The video was cancelled.", NULL, NULL);
         }
     }
@@ -180,7 +173,7 @@ int jobs_open(struct jobs **ret, const struct jobs_options *options, struct stor
     }
     jobs_recount(j);
     j->positions_changed = true;
-    end_cancelled(j);
+    end_hopeless(j);
     *ret = j;
     return ERR_OK;
 }
@@ -474,6 +467,50 @@ void jobs_create(struct jobs *j, struct jobs_new *n, jobs_fn done, void *ctx)
 
 /* ---- changing ---- */
 
+/* A change of a job that has to be read first. */
+struct later {
+    struct jobs *jobs;
+    void (*fn)(struct later *later, const char *id);
+    struct jobs_update update; /* its texts are owned */
+    int priority;
+    const char *code; /* static, or NULL */
+    jobs_fn done;
+    void *ctx;
+};
+
+static void free_later(struct later *l)
+{
+    free((void *)l->update.tags);
+    free((void *)l->update.metadata);
+    free(l);
+}
+
+static void job_is_there(void *ctx, enum jobs_outcome outcome, struct job *job)
+{
+    struct later *l = ctx;
+
+    if (outcome == JOBS_OK) {
+        l->fn(l, job->row->id); /* in memory now */
+    } else {
+        l->done(l->ctx, outcome, NULL);
+    }
+    free_later(l);
+}
+
+/* fn again when the job is in memory; NULL: out of memory, done was called. */
+static struct later *read_first(struct jobs *j, void (*fn)(struct later *later, const char *id),
+                                jobs_fn done, void *ctx)
+{
+    struct later *l = calloc(1, sizeof(*l));
+
+    if (!l) {
+        done(ctx, JOBS_INTERNAL, NULL);
+        return NULL;
+    }
+    *l = (struct later){.jobs = j, .fn = fn, .done = done, .ctx = ctx};
+    return l;
+}
+
 struct update_task {
     struct jobs_task t;
     char id[JOB_ID_SIZE];
@@ -544,15 +581,44 @@ static bool fill_update(struct update_task *u, const struct jobs_update *update)
     return (!update->tags || u->tags) && (!update->metadata || u->metadata);
 }
 
-/* The job is in memory: whoever changes it has looked it up. */
+static void update_later(struct later *l, const char *id)
+{
+    jobs_update(l->jobs, id, &l->update, l->done, l->ctx);
+}
+
+static void read_then_update(struct jobs *j, const char *id, const struct jobs_update *update,
+                             jobs_fn done, void *ctx)
+{
+    struct later *l = read_first(j, update_later, done, ctx);
+
+    if (!l) {
+        return;
+    }
+    l->update.tags = update->tags ? strdup(update->tags) : NULL;
+    l->update.metadata = update->metadata ? strdup(update->metadata) : NULL;
+    l->priority = update->priority ? *update->priority : 0;
+    l->update.priority = update->priority ? &l->priority : NULL;
+    if ((update->tags && !l->update.tags) || (update->metadata && !l->update.metadata)) {
+        free_later(l);
+        done(ctx, JOBS_INTERNAL, NULL);
+        return;
+    }
+    jobs_get(j, id, job_is_there, l);
+}
+
 void jobs_update(struct jobs *j, const char *id, const struct jobs_update *update, jobs_fn done,
                  void *ctx)
 {
     struct job *job = jobs_find(j, id);
-    struct update_task *u = job ? jobs_task_create(j, job, sizeof(*u)) : NULL;
+    struct update_task *u;
 
+    if (!job) {
+        read_then_update(j, id, update, done, ctx);
+        return;
+    }
+    u = jobs_task_create(j, job, sizeof(*u));
     if (!u) {
-        done(ctx, job ? JOBS_INTERNAL : JOBS_NOT_FOUND, job);
+        done(ctx, JOBS_INTERNAL, job);
         return;
     }
     snprintf(u->id, sizeof(u->id), "%s", id);
@@ -590,9 +656,7 @@ static void wish_stored(struct jobs_task *t)
     if (t->rc != ERR_OK && t->rc != ERR_NOT_FOUND) {
         log_warn("job=%s: its cancellation could not be noted: %s", t->job->row->id, t->err.msg);
     }
-    if (c->done) {
-        c->done(c->ctx, JOBS_OK, t->job);
-    }
+    c->done(c->ctx, JOBS_OK, t->job);
 }
 
 static const char *cancel_message(const char *code)
@@ -610,9 +674,7 @@ static void cancel_run(struct jobs *j, struct job *job, const char *code, jobs_f
     jobs_stop_run(job, code, cancel_message(code));
     job_changed(job);
     if (!c) {
-        if (done) {
-            done(ctx, JOBS_OK, job);
-        }
+        done(ctx, JOBS_OK, job);
         return;
     }
     c->t.run = store_the_wish;
@@ -622,15 +684,39 @@ static void cancel_run(struct jobs *j, struct job *job, const char *code, jobs_f
     jobs_task_post(&c->t);
 }
 
+static void nobody_asks(void *ctx, enum jobs_outcome outcome, struct job *job)
+{
+    (void)ctx;
+    (void)outcome;
+    (void)job;
+}
+
+static void cancel_later(struct later *l, const char *id)
+{
+    jobs_cancel(l->jobs, id, l->code, l->done, l->ctx);
+}
+
+static void read_then_cancel(struct jobs *j, const char *id, const char *code, jobs_fn done,
+                             void *ctx)
+{
+    struct later *l = read_first(j, cancel_later, done, ctx);
+
+    if (l) {
+        l->code = code;
+        jobs_get(j, id, job_is_there, l);
+    }
+}
+
 void jobs_cancel(struct jobs *j, const char *id, const char *code, jobs_fn done, void *ctx)
 {
     struct job *job = jobs_find(j, id);
 
     code = code ? code : "cancelled";
-    if (!job || job_is_over(job) || (job->run && job->run->end_code[0])) {
-        if (done) {
-            done(ctx, job ? JOBS_OK : JOBS_NOT_FOUND, job);
-        }
+    done = done ? done : nobody_asks;
+    if (!job) {
+        read_then_cancel(j, id, code, done, ctx);
+    } else if (job_is_over(job) || (job->run && job->run->end_code[0])) {
+        done(ctx, JOBS_OK, job);
     } else if (job->run) {
         cancel_run(j, job, code, done, ctx);
     } else {
@@ -683,14 +769,17 @@ void jobs_remove_files(struct jobs *j, struct job *job)
     jobs_check_drained(j);
 }
 
-static void apply_deletion(struct jobs *j, struct job *job)
+/* was_idle: its files are gone already. */
+static void apply_deletion(struct jobs *j, struct job *job, bool was_idle)
 {
     struct job_run *run = job->run;
 
     job->deleted = true;
     log_info("job=%s deleted", job->row->id);
     jobs_table_remove(j, job);
-    if (run && run->started && job->device && run->rendered && !run->finishing) {
+    if (!run && !was_idle) { /* its run ended while the deletion was being stored */
+        jobs_remove_files(j, job);
+    } else if (run && run->started && job->device && run->rendered && !run->finishing) {
         jobs_release(job);
         jobs_remove_files(j, job);
     } else if (run && run->started && job->device && !run->finishing && !run->cancelling) {
@@ -710,7 +799,7 @@ static void deletion_stored(struct jobs_task *t)
     enum jobs_outcome outcome = JOBS_OK;
 
     if (t->rc == ERR_OK) {
-        apply_deletion(t->jobs, t->job);
+        apply_deletion(t->jobs, t->job, d->idle);
     } else if (t->rc == ERR_NOT_FOUND) {
         outcome = JOBS_NOT_FOUND;
     } else {
@@ -721,14 +810,27 @@ static void deletion_stored(struct jobs_task *t)
     d->done(d->ctx, outcome, t->job);
 }
 
-/* The job is in memory: whoever deletes it has looked it up. */
+static void delete_later(struct later *l, const char *id)
+{
+    jobs_delete(l->jobs, id, l->done, l->ctx);
+}
+
 void jobs_delete(struct jobs *j, const char *id, jobs_fn done, void *ctx)
 {
     struct job *job = jobs_find(j, id);
-    struct delete_task *d = job ? jobs_task_create(j, job, sizeof(*d)) : NULL;
+    struct delete_task *d;
 
+    if (!job) {
+        struct later *l = read_first(j, delete_later, done, ctx);
+
+        if (l) {
+            jobs_get(j, id, job_is_there, l);
+        }
+        return;
+    }
+    d = jobs_task_create(j, job, sizeof(*d));
     if (!d) {
-        done(ctx, job ? JOBS_INTERNAL : JOBS_NOT_FOUND, NULL);
+        done(ctx, JOBS_INTERNAL, NULL);
         return;
     }
     snprintf(d->id, sizeof(d->id), "%s", id);

@@ -201,6 +201,8 @@ static void queued_ended(struct jobs_task *t)
 
     if (t->rc == ERR_OK) {
         apply_end(e);
+    } else if (t->rc == ERR_NOT_FOUND || t->job->deleted) {
+        outcome = JOBS_NOT_FOUND;
     } else if (t->rc != ERR_FENCED) { /* fenced: it is over, which is what was wanted */
         t->job->ending = false;
         log_err("job=%s could not be ended: %s", t->job->row->id, t->err.msg);
@@ -232,6 +234,19 @@ void jobs_end_queued(struct jobs *j, struct job *job, const char *code, const ch
 
 /* ---- a job that was claimed ---- */
 
+void jobs_forget_run(struct jobs *j, struct job *job)
+{
+    if (job->deleted) {
+        jobs_remove_files(j, job);
+        return;
+    }
+    free(job->run);
+    job->run = NULL;
+    jobs_recount(j);
+    jobs_schedule(j);
+    jobs_check_drained(j);
+}
+
 static void run_ended(struct jobs_task *t)
 {
     struct end_task *e = CONTAINER_OF(t, struct end_task, t);
@@ -242,12 +257,8 @@ static void run_ended(struct jobs_task *t)
         return;
     }
     job->run->end_posted = false;
-    if (t->rc == ERR_FENCED || job->deleted) { /* deleted meanwhile: nothing to end */
-        free(job->run);
-        job->run = NULL;
-        jobs_recount(t->jobs);
-        jobs_schedule(t->jobs);
-        jobs_check_drained(t->jobs);
+    if (t->rc == ERR_FENCED || t->rc == ERR_NOT_FOUND || job->deleted) { /* nothing to end */
+        jobs_forget_run(t->jobs, job);
         return;
     }
     job->run->end_failed = true;

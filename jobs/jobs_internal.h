@@ -153,6 +153,8 @@ void jobs_stop_run(struct job *job, const char *code, const char *message);
 /* The device has let go of the job, if one had it. */
 void jobs_release(struct job *job);
 void jobs_check_drained(struct jobs *j);
+/* There is no run after all, or not any more: the job was taken away meanwhile. */
+void jobs_forget_run(struct jobs *j, struct job *job);
 /* A deleted job whose device has let go: its files go, too. */
 void jobs_remove_files(struct jobs *j, struct job *job);
 

@@ -230,10 +230,7 @@ static void claim_failed(struct jobs_task *t)
         log_err("job=%s could not be claimed: %s; trying again", job->row->id, t->err.msg);
     }
     jobs_release(job);
-    free(job->run);
-    job->run = NULL;
-    jobs_recount(t->jobs);
-    jobs_check_drained(t->jobs);
+    jobs_forget_run(t->jobs, job);
 }
 
 static void claim_stored(struct jobs_task *t)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import addFormats from 'ajv-formats';
 import Ajv from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
@@ -19,8 +19,8 @@ function close(node) {
   const copy = Array.isArray(node)
     ? node.map(close)
     : Object.fromEntries(Object.entries(node).map(([name, value]) => [name, close(value)]));
-  if (copy.type === 'object' && copy.properties && !('additionalProperties' in copy)) {
-    copy.additionalProperties = false;
+  if (copy.type === 'object' && copy.properties) {
+    copy.additionalProperties ??= false;
   }
   return copy;
 }
@@ -29,7 +29,7 @@ function schemasOf(root) {
   const ajv = new Ajv({ strict: true, allowUnionTypes: true, strictTypes: false, strictRequired: false });
   addFormats(ajv);
   // Of OpenAPI, not of JSON Schema: the root, in which the references are looked up.
-  ajv.addVocabulary(['discriminator', ...Object.keys(root)]);
+  ajv.addVocabulary(['discriminator', 'x-event-data', ...Object.keys(root)]);
   ajv.addSchema(root, 'api', undefined, false);
   return (pointer) => {
     const validate = ajv.getSchema(`api${pointer}`);
@@ -39,11 +39,10 @@ function schemasOf(root) {
 }
 
 const asRead = schemasOf(document);
-const { CreateFields, ...answers } = document.components.schemas;
-const strictly = schemasOf({
-  ...document,
-  components: { ...document.components, schemas: { ...close(answers), CreateFields } },
-});
+// Those of creating are closed already, and are made of each other.
+const { CreateFields, CreateVideo, CreateVideoForm, ...others } = document.components.schemas;
+const schemas = { ...close(others), CreateFields, CreateVideo, CreateVideoForm };
+const strictly = schemasOf({ ...document, components: { ...document.components, schemas } });
 
 function assertValid(validate, value, what) {
   assert.ok(validate(value), `${what}: ${JSON.stringify(validate.errors)}\n${JSON.stringify(value)}`);
@@ -158,6 +157,9 @@ test('examples are as their schemas say', () => {
     if (node === null || typeof node !== 'object' || /\/(examples?|properties)(\/|$)/.test(pointer)) {
       continue;
     }
+    if (pointer === '#/components') {
+      continue;
+    }
     const values = [];
     if ('example' in node) {
       values.push(node.example);
@@ -172,7 +174,7 @@ test('examples are as their schemas say', () => {
     }
   }
   assert.ok(n > 40, `${n} examples`);
-  for (const name of ['CreateFields', ...Object.keys(answers)]) {
+  for (const name of Object.keys(schemas)) {
     for (const [field, schema] of Object.entries(document.components.schemas[name].properties ?? {})) {
       for (const value of schema.examples ?? []) {
         assertValid(asRead(`#/components/schemas/${name}/properties/${step(field)}`), value, field);
@@ -199,6 +201,7 @@ before(async () => {
   d = await Daemon.start();
 });
 after(() => d?.stop());
+afterEach(() => d.calm());
 
 // Of every HTTP answer, whatever it is about.
 const COMMON = ['connection', 'content-length', 'content-type', 'date', 'keep-alive', 'transfer-encoding'];
@@ -229,7 +232,8 @@ function check(method, target, r, status) {
   assert.ok(response, `${what} is not described`);
   assertHeaders(response.headers, r.headers, pointer, what);
   const type = r.headers['content-type'];
-  assert.deepEqual(type?.replace(/;.*/, '') ?? null, Object.keys(response.content ?? {}).find((t) => type?.startsWith(t)) ?? null, what);
+  const types = Object.keys(response.content ?? {});
+  assert.ok(type ? types.includes(type.replace(/;.*/, '')) : types.length === 0, `${what}: ${type}`);
   if (r.json !== undefined) {
     assertValid(strictly(`${pointer}/content/${step('application/json')}/schema`), r.json, what);
   }
@@ -247,6 +251,8 @@ const CAT = { prompt: 'A calico cat', size: '64x64', num_frames: 33, seed: 42 };
 
 test('a video from its creation to its deletion, with events', async () => {
   await ask('POST', '/v1/queue/pause');
+  const everything = await d.events('/v1/events');
+  check('GET', '/v1/events', { status: 200, headers: everything.response.headers }, 200);
   const body = { ...CAT, metadata: { shot: 's010' }, tags: ['cats'], group: 'g', quality: 'hd' };
   assertValid(asRead('#/components/schemas/CreateVideo'), body, 'body');
   const headers = { 'idempotency-key': 'openapi' };
@@ -260,10 +266,6 @@ test('a video from its creation to its deletion, with events', async () => {
   const values = [video.id];
   await ask('GET', '/v1/videos/{id}/content', { values, status: 404 });
   await ask('POST', '/v1/videos/{id}', { values, json: { priority: 'high', metadata: { shot: null } } });
-  const all = await d.open('GET', '/v1/events');
-  check('GET', '/v1/events', { status: all.statusCode, headers: all.headers }, 200);
-  all.destroy();
-  const everything = await d.events('/v1/events');
   const own = await d.events(`/v1/videos/${video.id}/events`);
   check('GET', '/v1/videos/{id}/events', { status: 200, headers: own.response.headers }, 200);
   await ask('POST', '/v1/queue/resume');
@@ -271,15 +273,19 @@ test('a video from its creation to its deletion, with events', async () => {
 
   const done = await ask('GET', '/v1/videos/{id}', { values });
   assert.equal(done.status, 'completed');
-  for (const query of ['', '?variant=fragmented', '?variant=thumbnail', '?variant=spritesheet', '?stream=true', '?download=1']) {
-    await ask('GET', '/v1/videos/{id}/content', { values, query });
+  const content = '/v1/videos/{id}/content';
+  for (const variant of ['video', 'fragmented', 'thumbnail', 'spritesheet']) {
+    await ask('GET', content, { values, query: `?variant=${variant}` });
   }
+  await ask('GET', content, { values, query: '?stream=true&download=1' });
   await ask('GET', '/v1/videos/{id}/stream', { values });
-  await ask('GET', '/v1/videos/{id}/content', { values, status: 206, headers: { range: 'bytes=0-1' } });
-  await ask('GET', '/v1/videos/{id}/content', { values, status: 416, headers: { range: 'bytes=99999999-' } });
-  await ask('GET', '/v1/videos/{id}/content', { values, status: 304, headers: { 'if-none-match': '*' } });
-  await ask('GET', '/v1/videos/{id}', { values, status: 304, headers: { 'if-none-match': '*' } });
-  await ask('GET', '/v1/videos/{id}/events', { values, status: 204, headers: { 'last-event-id': String(own.list.at(-1).id) } });
+  const unchanged = { values, status: 304, headers: { 'if-none-match': '*' } };
+  await ask('GET', content, { values, status: 206, headers: { range: 'bytes=0-1' } });
+  await ask('GET', content, { values, status: 416, headers: { range: 'bytes=99999999-' } });
+  await ask('GET', content, unchanged);
+  await ask('GET', '/v1/videos/{id}', unchanged);
+  const seen = { 'last-event-id': String(own.list.at(-1).id) };
+  await ask('GET', '/v1/videos/{id}/events', { values, status: 204, headers: seen });
   const list = await ask('GET', '/v1/videos', { query: '?metadata[shot]=none' });
   assert.deepEqual(list.data, []);
   assert.equal((await ask('GET', '/v1/videos')).data.length, 1);
@@ -296,17 +302,19 @@ test('a video from its creation to its deletion, with events', async () => {
     types.add(type);
   }
   const known = [...document.components.schemas.EventType.enum, 'video.snapshot'];
-  assert.deepEqual([...types].sort(), known.filter((t) => t !== 'video.failed' && (types.has(t) || t !== 'video.queued')).sort());
+  assert.deepEqual([...types].sort(), known.filter((type) => type !== 'video.failed').sort());
 });
 
 test('a video that is cancelled while it runs', async () => {
-  const video = await ask('POST', '/v1/videos', { form: { prompt: 'x', ...LONG, 'tags[]': 'a', 'metadata[k]': 'v' } });
+  const form = { prompt: 'x', ...LONG, 'tags[]': 'a', 'metadata[k]': 'v' };
+  const video = await ask('POST', '/v1/videos', { form });
   const values = [video.id];
   await d.blocks(video.id, 1);
   assert.equal((await ask('GET', '/v1/videos/{id}', { values })).status, 'in_progress');
   const queue = await ask('GET', '/v1/queue');
   assert.deepEqual(queue.running, [{ id: video.id, gpu: 0 }]);
-  await until('a preview', async () => (await d.get(`/v1/videos/${video.id}/content?variant=thumbnail`)).status === 200);
+  const preview = `/v1/videos/${video.id}/content?variant=thumbnail`;
+  await until('a preview', async () => (await d.get(preview)).status === 200);
   await ask('GET', '/v1/videos/{id}/content', { values, query: '?variant=thumbnail' });
   const events = await d.events(`/v1/videos/${video.id}/events`);
   const r = await d.cancel(video.id);

@@ -6,11 +6,12 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import {
-  boxes, checkEvents, Daemon, delay, EventReader, Lab, MODELS, options, png, random, Report, sha256, StreamReader,
+  boxes, checkEvents, Daemon, delay, EventReader, Lab, median, MODELS, options, png, random, Report, sha256, StreamReader,
   until, withoutFree,
 } from './daemon.mjs';
 
 const IN_FLIGHT = 6;
+const ABANDONED = 0.15; // part of the jobs that are cancelled or deleted
 const ARGS = [
   '--worker-max-deaths', '100', '--worker-restart-delay', '20ms', '--worker-restart-delay-max', '100ms',
   '--worker-checkpoint-interval', '50ms',
@@ -18,7 +19,7 @@ const ARGS = [
 // Files that a finished video may have.
 const KEPT = /^(video\.mp4|fragments\.mp4|thumbnail\.(jpg|webp)|spritesheet\.jpg|reference)$/;
 
-const { kills, seed } = options({ kills: 200, seed: (Date.now() ^ process.pid) % 1000000 });
+const { kills, seed } = options({ kills: 200, seed: Math.floor(1e6 * Math.random()) });
 const next = random(seed);
 const pick = (list) => list[Math.floor(next() * list.length)];
 
@@ -194,8 +195,9 @@ class Watched {
     }
     const r = await this.d.insist('DELETE', `/v1/videos/${this.id}`);
 
+    this.d.note(`DELETE of ${this.id}: ${r.status}`);
     // 404: it was done, and the daemon was killed before it could say so.
-    if (r.status !== 200 && r.status !== 404) {
+    if (r.status !== 200 && !(r.status === 404 && r.cut)) {
       this.problems.push(`delete of ${this.id}: ${r.status} ${r.body}`);
     }
   }
@@ -263,6 +265,7 @@ class Storm {
     this.killed = { worker: 0, daemon: 0, both: 0, start: 0 };
     this.last = {}; // how many events of a type came
     this.storming = true;
+    this.pace = 200 + 1000 * median(refs.map((r) => r.object.inference_time_s)); // ms that a job takes
     this.all = new EventReader(d, '/v1/events', { from: 0, onEvent: (e) => this.count(e) });
   }
 
@@ -279,7 +282,7 @@ class Storm {
     return this.jobs.filter((j) => !j.over);
   }
 
-  // Keeps jobs waiting and running; of all priorities, so that some are overtaken. One in eight is abandoned.
+  // Keeps jobs waiting and running; of all priorities, so that some are overtaken.
   async submitter() {
     for (let n = 0; this.storming; n++) {
       if (this.running.length >= IN_FLIGHT) {
@@ -293,7 +296,7 @@ class Storm {
       const job = new Watched(this.d, ref, object, key);
 
       this.jobs.push(job);
-      if (next() < 0.125) {
+      if (next() < ABANDONED) {
         const fate = pick(['cancel', 'delete']);
         const after = next() * 1500;
 
@@ -314,14 +317,14 @@ class Storm {
   async moment() {
     const what = pick(['time', 'time', 'time', 'video.block', 'rendered', 'video.completed', 'video.in_progress']);
     const short = next() * 25;
-    const long = next() < 0.3 ? 50 * next() : 700 * next();
+    const long = next() < 0.3 ? 50 * next() : 1.5 * this.pace * next();
 
     if (what === 'time') {
       await delay(long);
       return;
     }
     const seen = this.last[what] ?? 0;
-    const deadline = Date.now() + 1000;
+    const deadline = Date.now() + 3 * this.pace;
 
     while ((this.last[what] ?? 0) === seen && Date.now() < deadline) {
       await delay(1);
@@ -364,9 +367,7 @@ class Storm {
   }
 
   async calm() {
-    const deadline = 120000;
-
-    await until('all jobs are over', () => this.running.length === 0, deadline).catch(() => {
+    await until('all jobs are over', () => this.running.length === 0, 120000).catch(() => {
       for (const j of this.running) {
         this.problems.push(`stuck: ${j.id} ${j.object.status} ${j.object.phase} blocks ${JSON.stringify(j.object.blocks)}`);
         j.stream.wanted = false;
@@ -475,9 +476,11 @@ async function storm(report, lab, kind, n) {
   const problems = [];
   for (const j of s.jobs) {
     try {
-      problems.push(...(await j.verify()));
+      const its = await j.verify();
+
+      problems.push(...its, ...(its.length > 0 ? d.story(j.id) : []));
     } catch (e) {
-      problems.push(e.message);
+      problems.push(e.message, ...d.story(j.id));
     }
   }
   report.tell(`${kind}: every accepted job is complete and equal to the undisturbed run`, problems);
@@ -536,6 +539,77 @@ async function poison(report, lab) {
   });
 }
 
+// ---- what a new life knows of the old one ----
+
+async function afterlife(report, lab) {
+  const d = new Daemon(lab, { kind: 'causal', args: ARGS });
+  const ids = [];
+
+  await d.start();
+  for (const n of [1, 2, 3]) {
+    const { id } = await d.create({ ...REQUESTS[3], seed: n });
+
+    ids.push((await d.ended(id)).id);
+  }
+  await d.kill();
+  await d.start();
+  await report.run('finished videos of an earlier life can be cancelled, changed and deleted', async () => {
+    const problems = [];
+    const expect = async (method, target, value, wanted) => {
+      const r = await d.json(method, target, value);
+
+      if (r.status !== wanted) {
+        problems.push(`${method} ${target}: ${r.status}, not ${wanted}: ${r.body}`);
+      }
+      return r.json;
+    };
+    const same = await expect('POST', `/v1/videos/${ids[0]}/cancel`, undefined, 200);
+    const many = await expect('POST', '/v1/videos/cancel', { ids: [ids[0]] }, 200);
+
+    if (same.status !== 'completed' || many.data?.[0]?.status !== 'completed') {
+      problems.push(`cancel of a finished video: ${same.status}, ${JSON.stringify(many)}`);
+    }
+    await expect('POST', `/v1/videos/${ids[1]}`, { tags: ['kept'] }, 200);
+    await expect('DELETE', `/v1/videos/${ids[2]}`, undefined, 200);
+    await expect('GET', `/v1/videos/${ids[2]}`, undefined, 404);
+    await d.stop();
+    return [...problems, ...leftovers(d, new Set(ids.slice(0, 2)))];
+  });
+}
+
+// ---- a disk that lost what was stored ----
+
+async function lost(report, lab) {
+  const d = new Daemon(lab, { kind: 'causal', args: ARGS });
+
+  await d.start();
+  const { id } = await d.create({ prompt: 'lost', seed: 1, num_frames: 641 });
+  const seen = new EventReader(d, `/v1/videos/${id}/events`, { from: 0 });
+
+  await until('three blocks', () => seen.events.filter((e) => e.type === 'video.block').length >= 3);
+  await d.kill();
+  fs.truncateSync(path.join(d.dir, 'videos', id, 'fragments.mp4'), 2000);
+  await d.start();
+  await report.run('a video whose bytes were lost fails, and its readers are told', async () => {
+    const problems = [];
+    const end = await d.ended(id);
+    const next = await d.ended((await d.create(REQUESTS[3])).id);
+
+    if (end.status !== 'failed' || next.status !== 'completed') {
+      problems.push(`${end.status}, the next one ${next.status}`);
+    }
+    await until('its events end', () => seen.ended, 5000).catch((e) => problems.push(e.message));
+    await seen.close();
+    const ends = seen.events.filter((e) => /completed|failed/.test(e.type)).map((e) => e.type);
+
+    if (ends.join() !== 'video.failed') {
+      problems.push(`its reader, who came back, saw ${ends.join() || 'no end'}`);
+    }
+    await d.stop();
+    return [...problems, ...seen.problems];
+  });
+}
+
 // ----
 
 const report = new Report();
@@ -553,6 +627,8 @@ for (const [i, kind] of kinds.entries()) {
   }
 }
 await poison(report, lab);
+await afterlife(report, lab);
+await lost(report, lab);
 lab.remove();
 report.end();
 process.exit();

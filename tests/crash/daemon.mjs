@@ -202,6 +202,7 @@ export class Daemon {
     this.deaths = 0; // grows before the signal is sent
     this.workers = new Set(); // pids of all lives
     this.log = []; // lines of this life
+    this.history = []; // of all lives
     this.errors = []; // lines of all lives that say err, and what else should not be
     this.listeners = new Set();
     this.port = 0;
@@ -256,11 +257,12 @@ export class Daemon {
     let m;
 
     this.log.push(line);
+    this.history.push(line);
     if ((m = / listening address=127\.0\.0\.1:(\d+)/.exec(line))) {
       this.port = this.dying === child ? 0 : Number(m[1]);
     } else if ((m = / worker ready pid=(\d+)/.exec(line))) {
       this.workers.add(Number(m[1]));
-    } else if (/ err |Sanitizer|runtime error|BUG/.test(line)) {
+    } else if (/ error |Sanitizer|runtime error|BUG/.test(line)) {
       this.errors.push(line);
     }
     for (const fn of this.listeners) {
@@ -277,6 +279,15 @@ export class Daemon {
       }
       return this.port > 0 && (!ready || this.log.some((l) => l.includes(' worker ready ')));
     });
+  }
+
+  note(what) {
+    this.history.push(`${new Date().toISOString()} ---- ${what} (life ${this.lives})`);
+  }
+
+  // What the daemon said about a job, for those who wonder.
+  story(id) {
+    return this.history.filter((l) => l.includes(id)).slice(-25);
   }
 
   // The process that is a worker now, whether it is ready or not; 0: none.
@@ -304,6 +315,7 @@ export class Daemon {
     this.deaths++;
     this.port = 0;
     this.dying = this.child;
+    this.note('end');
   }
 
   killWorker() {
@@ -388,15 +400,19 @@ export class Daemon {
   // Like json, again and again over the daemon's deaths; an answer of a living one that cannot be had is an error.
   async insist(method, target, value, headers = {}, ms = 60000) {
     const deadline = Date.now() + ms;
+    let cut = false; // an earlier try may have been done without an answer
 
     for (;;) {
       const deaths = this.deaths;
 
       try {
-        const r =
-          value instanceof Buffer ? await this.request(method, target, { body: value, headers }) : null;
-        return r ? { ...r, json: JSON.parse(r.body) } : await this.json(method, target, value, headers);
+        if (value instanceof Buffer) {
+          const r = await this.request(method, target, { body: value, headers });
+          return { ...r, json: JSON.parse(r.body), cut };
+        }
+        return { ...(await this.json(method, target, value, headers)), cut };
       } catch (e) {
+        cut ||= this.port > 0 || !/not there|ECONNREFUSED/.test(e.message);
         if (deaths === this.deaths && this.port) {
           throw e;
         }

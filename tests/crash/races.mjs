@@ -8,7 +8,7 @@ import {
 } from './daemon.mjs';
 
 const { rounds, deletes, keys, seed } = options({
-  rounds: 100, deletes: 20, keys: 20, seed: (Date.now() ^ process.pid) % 1000000,
+  rounds: 100, deletes: 20, keys: 20, seed: Math.floor(1e6 * Math.random()),
 });
 const next = random(seed);
 const REQUEST = { prompt: 'a race', seed: 11, num_frames: 33 };
@@ -24,10 +24,18 @@ let want;
 async function rehearse() {
   const begun = Date.now();
   const { id } = await d.create(REQUEST);
+  let rendered = 0;
+  let completed = 0;
+  const onEvent = ({ type, data }) => {
+    rendered = type === 'video.block' && data.index + 1 === data.total ? Date.now() : rendered;
+    completed = type === 'video.completed' ? Date.now() : completed;
+  };
+
+  await new EventReader(d, `/v1/videos/${id}/events`, { from: 0, onEvent }).done;
   const object = await d.ended(id);
   const fragments = (await d.request('GET', `/v1/videos/${id}/content?variant=fragmented`)).body;
 
-  want = { sha256: object.sha256, fragments, blocks: object.blocks.total, ms: Date.now() - begun };
+  want = { sha256: object.sha256, fragments, blocks: object.blocks.total, ms: completed - begun, finish: completed - rendered };
 }
 
 async function eventsOf(id) {
@@ -47,7 +55,7 @@ async function nearTheEnd(id, reader) {
     await delay(want.ms * 1.1 * next());
     return;
   }
-  const wait = next() * 25;
+  const wait = next() * 1.3 * want.finish;
 
   await until(
     `the last block of ${id}`,

@@ -530,3 +530,91 @@ TEST(jobs_a_failed_preparation_fails_the_job_with_its_reason)
     EXPECT_STR(job->row->error_message, "reference: not an image");
     fixture_close(&f);
 }
+
+TEST(jobs_that_left_memory_can_be_changed)
+{
+    const int priority = 3;
+    const struct jobs_update update = {.tags = "[\"x\"]", .priority = &priority};
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 1);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    fixture_complete(&f, job, 0, 1);
+    fixture_crash(&f);
+    EXPECT(!jobs_find(f.jobs, id));
+    jobs_cancel(f.jobs, id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_OK); /* over: unchanged */
+    EXPECT_STR(f.id, id);
+    jobs_table_remove(f.jobs, jobs_find(f.jobs, id));
+    jobs_update(f.jobs, id, &update, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_BUSY); /* its priority counts no more */
+    jobs_table_remove(f.jobs, jobs_find(f.jobs, id));
+    jobs_delete(f.jobs, id, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_OK);
+    jobs_delete(f.jobs, id, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_NOT_FOUND);
+    fixture_close(&f);
+}
+
+/* Both are with the storage thread at once; whatever comes first, the files go. */
+TEST(jobs_a_deletion_while_the_end_is_stored_leaves_nothing)
+{
+    struct fixture f;
+    struct job *job;
+    struct jobs_finished r = {.bytes = 1234};
+    char id[JOB_ID_SIZE];
+    char text[64];
+
+    memset(r.sha256, 'a', sizeof(r.sha256) - 1);
+    fixture_open(&f);
+    for (int deletion_first = 0; deletion_first < 2; deletion_first++) {
+        job = fixture_create(&f, "", 0, 1);
+        snprintf(id, sizeof(id), "%s", job->row->id);
+        fixture_block(&f, job, 0);
+        fixture_rendered(&f, job);
+        if (deletion_first) {
+            jobs_delete(f.jobs, id, fixture_answer, &f);
+        }
+        jobs_on_finished(f.device, job, &r);
+        if (!deletion_first) {
+            jobs_delete(f.jobs, id, fixture_answer, &f);
+        }
+        fixture_settle(&f);
+        EXPECT_INT(f.outcome, JOBS_OK);
+        read_file(&f, id, JOB_FRAGMENTS, text, sizeof(text));
+        EXPECT_STR(text, "");
+        EXPECT(!jobs_find(f.jobs, id));
+    }
+    fixture_complete(&f, fixture_create(&f, "", 0, 1), 0, 1); /* the device is free */
+    fixture_close(&f);
+}
+
+TEST(jobs_whose_data_was_lost_fail_with_an_event)
+{
+    struct fixture f;
+    struct job *job;
+    char id[JOB_ID_SIZE];
+    char path[JOB_PATH_SIZE];
+    struct err err;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    snprintf(id, sizeof(id), "%s", job->row->id);
+    fixture_block(&f, job, 0);
+    EXPECT_OK(job_files_path(f.files, id, JOB_FRAGMENTS, 0, path, &err));
+    EXPECT_INT(truncate(path, 3), 0);
+    fixture_crash(&f);
+    EXPECT_INT(f.starts, 0);
+    job = jobs_find(f.jobs, id);
+    EXPECT(job);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT(job->row->expires_ms > 0);
+    fixture_close(&f);
+}
