@@ -3,8 +3,8 @@
  *
  *   router.c   which handler; pending.c, wait.c  requests that wait; body.c  bodies as fields
  *   videos.c   one video; list.c, cancel_many.c  many; create.c; content.c  files; stream.c  as it is made
- *   events.c   server-sent events; queue.c, models.c, health.c
- *   header.c, range.c, recent.c  pure parts
+ *   hls.c      the same for players of HLS; events.c  server-sent events; queue.c, models.c, health.c
+ *   header.c, range.c, recent.c, hls_playlist.c  pure parts
  *
  * Loop thread.
  */
@@ -82,6 +82,10 @@ void videos_cancel(struct api *api, struct http_request *req, const char *id);
 void videos_cancel_many(struct api *api, struct http_request *req, const char *id);
 void content_get(struct api *api, struct http_request *req, const char *id);
 void stream_get(struct api *api, struct http_request *req, const char *id);
+void hls_index(struct api *api, struct http_request *req, const char *id);
+void hls_master(struct api *api, struct http_request *req, const char *id);
+void hls_init(struct api *api, struct http_request *req, const char *id);
+void hls_segment(struct api *api, struct http_request *req, const char *id);
 void events_of_video(struct api *api, struct http_request *req, const char *id);
 void events_of_all(struct api *api, struct http_request *req, const char *id);
 void queue_get(struct api *api, struct http_request *req, const char *id);

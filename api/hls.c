@@ -24,13 +24,12 @@ enum {
     HOLD_MS = 8000,
 };
 
-static void refuse_not_there(struct http_request *req, const struct job *job, const char *param,
-                             const char *what)
+static void refuse_not_there(struct http_request *req, const struct job *job, const char *what)
 {
     struct api_error e;
 
-    api_fail(&e, API_SEGMENT_NOT_READY, param, job_is_over(job) ? "%s was not made." : "%s is not there yet.",
-             what);
+    api_fail(&e, API_SEGMENT_NOT_READY, "", "%s %s.", what,
+             job_is_over(job) ? "was not made" : "is not there yet");
     e.retry_after_ms = job_is_over(job) ? 0 : RETRY_MS;
     api_respond_error(req, &e);
 }
@@ -181,7 +180,7 @@ static void send_master(struct api *api, struct http_request *req, struct job *j
 
     (void)api;
     if (job->detail.codec[0] == '\0') {
-        refuse_not_there(req, job, "", "The master playlist");
+        refuse_not_there(req, job, "The master playlist");
         return;
     }
     str_init(&text, HLS_MAX_BYTES);
@@ -349,7 +348,7 @@ static void init_of(struct api *api, struct http_request *req, struct job *job)
         return;
     }
     if (p.bytes == 0) {
-        refuse_not_there(req, job, "", "The init segment");
+        refuse_not_there(req, job, "The init segment");
         return;
     }
     snprintf(p.etag, sizeof(p.etag), "\"init-%s-%lld\"", job->row->id, (long long)p.bytes);
@@ -393,7 +392,7 @@ static void send_segment(struct api *api, struct http_request *req, struct job *
     }
     if (index >= job->n_blocks) {
         snprintf(what, sizeof(what), "Segment %lld", (long long)index);
-        refuse_not_there(req, job, "", what);
+        refuse_not_there(req, job, what);
         return;
     }
     p.offset = job->blocks[index].offset;

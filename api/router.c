@@ -38,6 +38,10 @@ static const struct route routes[] = {
     {HTTP_GET, "/v1/videos/{id}/content", content_get},
     {HTTP_GET, "/v1/videos/{id}/stream", stream_get},
     {HTTP_GET, "/v1/videos/{id}/events", events_of_video},
+    {HTTP_GET, "/v1/videos/{id}/hls/index.m3u8", hls_index},
+    {HTTP_GET, "/v1/videos/{id}/hls/master.m3u8", hls_master},
+    {HTTP_GET, "/v1/videos/{id}/hls/init.mp4", hls_init},
+    {HTTP_GET, "/v1/videos/{id}/hls/{segment}", hls_segment},
     {HTTP_POST, "/v1/videos/{id}/remix", not_offered},
     {HTTP_POST, "/v1/videos/{id}/token", not_offered},
     {HTTP_GET, "/v1/events", events_of_all},
@@ -54,7 +58,8 @@ static const struct route routes[] = {
     {HTTP_GET, "/version", health_version},
 };
 
-/* Compares segment by segment; *ret_id is set to where the path has its {id} or {model}, else to NULL. */
+/* Compares segment by segment; *ret_id is set to where the path has its {id} or {model}, the first in braces;
+ * NULL without one. */
 static bool matches(const char *pattern, const char *path, const char **ret_id, size_t *ret_len)
 {
     *ret_id = NULL;
@@ -67,8 +72,10 @@ static bool matches(const char *pattern, const char *path, const char **ret_id, 
             if (got == 0) {
                 return false;
             }
-            *ret_id = path;
-            *ret_len = got;
+            if (!*ret_id) {
+                *ret_id = path;
+                *ret_len = got;
+            }
         } else if (want != got || memcmp(pattern, path, got) != 0) {
             return false;
         }

@@ -29,7 +29,8 @@ static void changed(struct job_watch *watch, struct job *job)
 {
     struct wait *w = CONTAINER_OF(watch, struct wait, watch);
 
-    if (job->deleted || job_is_over(job) || (!w->until_over && job_status(job) != w->from)) {
+    if (job->deleted || job_is_over(job) || (!w->until_over && job_status(job) != w->from) ||
+        (w->until_blocks > 0 && job->row->blocks >= w->until_blocks)) {
         finish(w);
     }
 }

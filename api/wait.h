@@ -1,6 +1,6 @@
 /*
- * wait.h - waiting until a job changes its status, or is over, or a time has passed: for ?wait=, Prefer: wait=
- * and cancel. Embedded in the struct of whoever waits.
+ * wait.h - waiting until a job changes its status, or is over, or has so many blocks, or a time has passed: for
+ * ?wait=, Prefer: wait=, cancel and HLS. Embedded in the struct of whoever waits.
  *
  * Loop thread.
  */
@@ -17,7 +17,8 @@ struct wait {
     struct job *job;  /* a reference; NULL: does not wait */
     struct job_watch watch;
     int64_t until_ns;
-    bool until_over; /* else: until the status is another one */
+    bool until_over;      /* else: until the status is another one */
+    int64_t until_blocks; /* also when so many are stored; 0: not. Set behind wait_start */
     enum job_status from;
     void (*done)(struct wait *w, struct job *job);
 };

@@ -39,6 +39,16 @@ TEST(every_resource_has_its_handler)
     EXPECT(found(HTTP_GET, "/version") == health_version);
 }
 
+TEST(files_of_hls_are_found_by_their_names)
+{
+    EXPECT(found(HTTP_GET, "/v1/videos/" ID "/hls/index.m3u8") == hls_index);
+    EXPECT(found(HTTP_GET, "/v1/videos/" ID "/hls/master.m3u8") == hls_master);
+    EXPECT(found(HTTP_HEAD, "/v1/videos/" ID "/hls/init.mp4") == hls_init);
+    EXPECT(found(HTTP_GET, "/v1/videos/" ID "/hls/seg-00000.m4s") == hls_segment);
+    EXPECT_STR(match.id, ID); /* not the segment */
+    EXPECT_INT(router_find(HTTP_GET, "/v1/videos/a%2Fb/hls/x", &match), ROUTER_BAD_VIDEO);
+}
+
 TEST(static_paths_win_over_ids)
 {
     static const char *const names[] = {"sync",       "stream",     "edits",
@@ -93,7 +103,9 @@ TEST(what_is_nowhere_is_unknown)
         "/v1",
         "/v1/video",
         "/v1/videosx",
-        "/v1/videos/" ID "/hls/index.m3u8",
+        "/v1/videos/" ID "/hls",
+        "/v1/videos/" ID "/hls/",
+        "/v1/videos/" ID "/hls/index.m3u8/x",
         "/v1/videos/" ID "/contents",
         "/metrics",
         "/v1/videos/" ID "/content/x",
