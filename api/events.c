@@ -268,7 +268,9 @@ static void held_job(void *ctx, enum jobs_outcome outcome, struct job *job)
     struct event_reader *r = ctx;
 
     r->loading = false;
-    r->held_answer = outcome == JOBS_OK && job_passes(&r->filter, job) ? ANSWER_YES : ANSWER_NO;
+    /* The filter's texts are the request's: they are gone with it. */
+    r->held_answer =
+        r->p.req && outcome == JOBS_OK && job_passes(&r->filter, job) ? ANSWER_YES : ANSWER_NO;
     wake(r);
     pending_unref(&r->p);
 }

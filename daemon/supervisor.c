@@ -172,15 +172,14 @@ static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 
 static int hear(struct supervisor *s, const uint8_t *data, size_t len, struct err *err)
 {
+    s->heard_at_ms = uv_now(s->options.loop); /* whatever it says, it lives */
     while (len > 0) {
         struct wire_frame frame;
         bool complete = false;
         size_t used = 0;
         int rc = wire_decode(&s->decoder, data, len, &used, &frame, &complete, err);
 
-        if (rc == ERR_OK && complete && frame.header.type == WIRE_PONG) {
-            s->pong_at_ms = uv_now(s->options.loop);
-        } else if (rc == ERR_OK && complete) {
+        if (rc == ERR_OK && complete && frame.header.type != WIRE_PONG) {
             rc = talk_frame(s, &frame, err);
         }
         if (rc != ERR_OK) {
@@ -202,6 +201,7 @@ static void on_resume(uv_timer_t *timer)
         uv_timer_start(timer, on_resume, RESUME_MS, 0);
     } else if (s->connected) {
         s->reading = true;
+        s->heard_at_ms = uv_now(s->options.loop); /* its PONG waits behind the rest */
         uv_read_start((uv_stream_t *)&s->pipe, give_buffer, on_read);
     }
 }
@@ -286,7 +286,7 @@ static void on_heartbeat(uv_timer_t *timer)
 {
     struct supervisor *s = timer->data;
 
-    if (s->reading && uv_now(s->options.loop) - s->pong_at_ms > SILENCE_MS) {
+    if (s->reading && uv_now(s->options.loop) - s->heard_at_ms > SILENCE_MS) {
         log_err("worker answers no ping since %d s; killing it", SILENCE_MS / 1000);
         supervisor_kill(s, "it did not answer");
         return;
@@ -305,12 +305,17 @@ static void on_grace(uv_timer_t *timer)
 
 void supervisor_start_grace(struct supervisor *s)
 {
+    if (s->closing) { /* the timer runs for the end */
+        return;
+    }
     uv_timer_start(&s->grace, on_grace, (uint64_t)s->limits.cancel_grace_ms, 0);
 }
 
 void supervisor_stop_grace(struct supervisor *s)
 {
-    uv_timer_stop(&s->grace);
+    if (!s->closing) {
+        uv_timer_stop(&s->grace);
+    }
 }
 
 void supervisor_is_ready(struct supervisor *s, const struct model_facts *facts)
@@ -321,7 +326,7 @@ void supervisor_is_ready(struct supervisor *s, const struct model_facts *facts)
     s->ever_ready = true;
     s->failures = 0;
     s->ready_at_ms = uv_now(s->options.loop);
-    s->pong_at_ms = s->ready_at_ms;
+    s->heard_at_ms = s->ready_at_ms;
     uv_timer_start(&s->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
     jobs_on_ready(s->device, facts);
 }
@@ -358,11 +363,13 @@ static int spawn(struct supervisor *s, int fd, struct err *err)
     snprintf(number[2], sizeof(number[2]), "%" PRId64, s->options.checkpoint_interval_ms);
     snprintf(number[3], sizeof(number[3]), "%d", (int)log_get_level());
     s->process.data = s;
+    s->spawn_failed = true; /* unless: from here on there is a handle to be closed */
     rc = uv_spawn(s->options.loop, &s->process, &options);
     if (rc != 0) {
         return err_set(err, ERR_IO, "a worker could not be started from '%s': %s", command,
                        uv_strerror(rc));
     }
+    s->spawn_failed = false;
     return ERR_OK;
 }
 
@@ -400,16 +407,23 @@ static int try_start(struct supervisor *s, struct err *err)
     return ERR_OK;
 }
 
+static void try_again_later(struct supervisor *s)
+{
+    if (s->closing) {
+        finish_closing(s);
+    } else if (!s->ever_ready && s->failures >= HOPELESS) {
+        s->options.hopeless(s->options.ctx, s->reason);
+    } else {
+        schedule_restart(s);
+    }
+}
+
 static void spawn_forgotten(uv_handle_t *handle)
 {
     struct supervisor *s = handle->data;
 
     s->spawn_failed = false;
-    if (s->closing) {
-        finish_closing(s);
-    } else {
-        schedule_restart(s);
-    }
+    try_again_later(s);
 }
 
 static void start_worker(struct supervisor *s)
@@ -419,9 +433,13 @@ static void start_worker(struct supervisor *s)
     if (try_start(s, &err) != ERR_OK) {
         log_err("%s; trying again", err.msg);
         s->failures++;
-        s->spawn_failed = true;
+        snprintf(s->reason, sizeof(s->reason), "%.250s", err.msg);
         jobs_on_down(s->device, err.msg, s->failures >= BROKEN);
-        uv_close((uv_handle_t *)&s->process, spawn_forgotten);
+        if (s->spawn_failed) {
+            uv_close((uv_handle_t *)&s->process, spawn_forgotten);
+        } else {
+            try_again_later(s);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ struct supervisor {
     int failures; /* starts in a row without READY */
     bool ever_ready;
     int64_t delay_ms; /* before the next start */
-    uint64_t ready_at_ms, pong_at_ms;
+    uint64_t ready_at_ms, heard_at_ms;
     struct wire_decoder decoder;
     struct talk talk;
 

@@ -279,7 +279,7 @@ static struct job *take_prepare(struct talk *t, uint32_t seq)
     return NULL;
 }
 
-static void hear_prepared(struct supervisor *s, uint32_t seq, const cJSON *o)
+static int hear_prepared(struct supervisor *s, uint32_t seq, const cJSON *o, struct err *err)
 {
     struct talk *t = &s->talk;
     struct job *job = take_prepare(t, seq);
@@ -292,13 +292,16 @@ static void hear_prepared(struct supervisor *s, uint32_t seq, const cJSON *o)
         .init_bytes = t->init.len,
     };
 
-    text(o, "codec", p.codec, sizeof(p.codec));
-    if (job && t->init.len > 0) {
-        jobs_on_prepared(s->device, job, &p);
+    if (!job || t->init.len == 0) {
+        job_unref(job);
+        return err_set(err, ERR_FORMAT, "PREPARED without INIT, or not asked for");
     }
+    text(o, "codec", p.codec, sizeof(p.codec));
+    jobs_on_prepared(s->device, job, &p);
     job_unref(job);
     str_done(&t->init);
     str_init(&t->init, MAX_INIT);
+    return ERR_OK;
 }
 
 static void hear_step(struct supervisor *s, const cJSON *o)
@@ -410,12 +413,13 @@ static void hear_fail(struct supervisor *s, uint32_t seq, const cJSON *o)
 
     text(o, "code", code, sizeof(code));
     text(o, "message", message, sizeof(message));
-    if (!job && s->talk.seq == seq && seq != 0) {
+    if (job) { /* a PREPARE, that may have failed half way */
+        str_done(&s->talk.init);
+        str_init(&s->talk.init, MAX_INIT);
+    } else if (s->talk.seq == seq && seq != 0) {
         job = job_ref(s->talk.job);
         end_job(s);
     }
-    str_done(&s->talk.init); /* of a PREPARE that failed half way */
-    str_init(&s->talk.init, MAX_INIT);
     if (job) {
         jobs_on_fail(s->device, job, code, message);
     } else if (seq == 0) { /* it could not begin */
@@ -493,7 +497,7 @@ static int hear_json(struct supervisor *s, const struct wire_frame *frame, struc
     if (!cJSON_IsObject(o)) {
         rc = err_set(err, ERR_FORMAT, "%s: not a JSON object", wire_type_name(h->type));
     } else if (h->type == WIRE_PREPARED) {
-        hear_prepared(s, h->job, o);
+        rc = hear_prepared(s, h->job, o, err);
     } else if (h->type == WIRE_FAIL) {
         hear_fail(s, h->job, o);
     } else if (h->job == s->talk.seq && s->talk.seq != 0) {

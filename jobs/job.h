@@ -72,8 +72,10 @@ struct job {
     char etag[24]; /* of json, with quotes */
     bool ending;   /* its end is being stored */
     bool preparing, prepared;
-    bool lost;  /* its files are damaged */
-    int deaths; /* of workers since the last new block */
+    bool lost;               /* its files are damaged */
+    int deaths;              /* of workers since the last new block */
+    int64_t retry_ms;        /* not to be claimed before */
+    const char *cancel_code; /* static; what its cancellation is called */
     struct job *hash_next;
     struct job *prev, *next; /* unfinished ones by age, or finished ones by last use */
 };

@@ -96,13 +96,17 @@ static bool has_row(void *ctx, const char *id)
 {
     struct known *k = ctx;
     struct job_row *row = NULL;
+    struct err ignored;
     int rc = store_get(k->store, id, &row, k->err);
 
-    if (rc == ERR_OK && row->state != JOB_QUEUED && row->state != JOB_RUNNING) {
-        rc = job_files_trim(k->files, id, k->err); /* a crash may have come between end and trim */
-    }
     if (rc != ERR_OK && rc != ERR_NOT_FOUND) {
         k->rc = rc;
+    }
+    if (rc == ERR_OK && row->expired_ms != 0) {
+        rc = ERR_NOT_FOUND; /* its files were to be removed */
+    } else if (rc == ERR_OK && row->state != JOB_QUEUED && row->state != JOB_RUNNING &&
+               job_files_trim(k->files, id, &ignored) != ERR_OK) {
+        log_warn("job=%s: %s", id, ignored.msg); /* a crash came between its end and this */
     }
     job_row_free(row);
     return rc != ERR_NOT_FOUND; /* in doubt it stays */
@@ -217,6 +221,8 @@ struct create_task {
     char *reference_path; /* owned; or */
     void *reference_data; /* owned */
     size_t reference_bytes;
+    enum jobs_outcome
+        refusal; /* JOBS_OK: none; else the job is not made, unless the key knows it */
     enum store_created outcome;
     char existing[JOB_ID_SIZE];
     jobs_fn done;
@@ -243,6 +249,11 @@ static void store_the_job(struct jobs_task *t, struct store *store, struct job_f
     const char *id = c->new_job->row->id;
     struct err ignored;
 
+    if (c->refusal != JOBS_OK) {
+        t->rc = store_find_key(store, &c->key, c->new_job->row->fingerprint, &c->outcome,
+                               c->existing, &t->err);
+        return;
+    }
     t->rc = job_files_make(files, id, &t->err);
     if (t->rc == ERR_OK) {
         t->rc = store_reference(c, files, &t->err);
@@ -300,7 +311,11 @@ static void job_stored(struct jobs_task *t)
     struct create_task *c = CONTAINER_OF(t, struct create_task, t);
     struct jobs *j = t->jobs;
 
-    j->accepting--;
+    if (c->refusal == JOBS_OK) {
+        jobs_list_remove(&j->creating, c->new_job);
+    } else {
+        t->events.n = 0;
+    }
     if (t->rc != ERR_OK) {
         log_err("a job could not be accepted: %s", t->err.msg);
         c->done(c->ctx, t->rc == ERR_NO_SPACE ? JOBS_NO_SPACE : JOBS_INTERNAL, NULL);
@@ -310,6 +325,8 @@ static void job_stored(struct jobs_task *t)
     } else if (c->outcome == STORE_KEY_REUSED) {
         t->events.n = 0;
         c->done(c->ctx, JOBS_KEY_REUSED, NULL);
+    } else if (c->refusal != JOBS_OK) {
+        c->done(c->ctx, c->refusal, NULL);
     } else {
         accept(j, c->new_job);
         c->done(c->ctx, JOBS_OK, c->new_job);
@@ -342,11 +359,14 @@ static enum jobs_outcome may_accept(const struct jobs *j, const struct jobs_new 
     if (!j->has_facts) {
         return JOBS_NOT_READY;
     }
-    if (j->queued + j->accepting >= j->limits.queue_capacity) {
+    if (j->queued + j->creating.n >= j->limits.queue_capacity) {
         return JOBS_QUEUE_FULL;
     }
     for (const struct job *job = j->unfinished.first; job; job = job->next) {
         own += !job->run && strcmp(job->row->client, n->client) == 0 ? 1 : 0;
+    }
+    for (const struct job *job = j->creating.first; job; job = job->next) {
+        own += strcmp(job->row->client, n->client) == 0 ? 1 : 0;
     }
     if (own >= j->limits.queue_per_client && n->client[0]) {
         return JOBS_CLIENT_FULL;
@@ -434,7 +454,7 @@ static struct create_task *make_create(struct jobs *j, const struct jobs_new *n)
     if (!c->new_job || !copy_reference(c, n)) {
         goto failed;
     }
-    c->new_job->queue_position = j->queued + j->accepting + 1;
+    c->new_job->queue_position = j->queued + j->creating.n + 1;
     event = jobs_event_queued(c->new_job);
     if (!event) {
         goto failed;
@@ -452,7 +472,8 @@ failed:
 void jobs_create(struct jobs *j, struct jobs_new *n, jobs_fn done, void *ctx)
 {
     const enum jobs_outcome outcome = may_accept(j, n);
-    struct create_task *c = outcome == JOBS_OK ? make_create(j, n) : NULL;
+    const bool look = outcome == JOBS_OK || n->key.key[0] != '\0';
+    struct create_task *c = look ? make_create(j, n) : NULL;
 
     job_spec_done(&n->spec);
     if (!c) {
@@ -461,7 +482,10 @@ void jobs_create(struct jobs *j, struct jobs_new *n, jobs_fn done, void *ctx)
     }
     c->done = done;
     c->ctx = ctx;
-    j->accepting++;
+    c->refusal = outcome;
+    if (outcome == JOBS_OK) {
+        jobs_list_append(&j->creating, c->new_job);
+    }
     jobs_task_post(&c->t);
 }
 
@@ -659,7 +683,7 @@ static void wish_stored(struct jobs_task *t)
     c->done(c->ctx, JOBS_OK, t->job);
 }
 
-static const char *cancel_message(const char *code)
+const char *jobs_cancel_message(const char *code)
 {
     return strcmp(code, "deadline_exceeded") == 0 ? "The video was not done in time."
                                                   : "The video was cancelled.";
@@ -670,8 +694,9 @@ static void cancel_run(struct jobs *j, struct job *job, const char *code, jobs_f
     struct cancel_task *c = jobs_task_create(j, job, sizeof(*c));
 
     job->row->cancel_requested = true;
+    job->cancel_code = code;
     log_info("job=%s cancelling code=%s", job->row->id, code);
-    jobs_stop_run(job, code, cancel_message(code));
+    jobs_stop_run(job, code, jobs_cancel_message(code));
     job_changed(job);
     if (!c) {
         done(ctx, JOBS_OK, job);
@@ -720,7 +745,7 @@ void jobs_cancel(struct jobs *j, const char *id, const char *code, jobs_fn done,
     } else if (job->run) {
         cancel_run(j, job, code, done, ctx);
     } else {
-        jobs_end_queued(j, job, code, cancel_message(code), done, ctx);
+        jobs_end_queued(j, job, code, jobs_cancel_message(code), done, ctx);
     }
 }
 
@@ -781,6 +806,8 @@ static void apply_deletion(struct jobs *j, struct job *job, bool was_idle)
         jobs_remove_files(j, job);
     } else if (run && run->started && job->device && run->rendered && !run->finishing) {
         jobs_release(job);
+        jobs_remove_files(j, job);
+    } else if (run && run->claimed && !job->device && !run->end_posted) { /* its end waits */
         jobs_remove_files(j, job);
     } else if (run && run->started && job->device && !run->finishing && !run->cancelling) {
         run->cancelling = true;
@@ -866,7 +893,8 @@ static void retention_done(struct jobs_task *t)
 
     t->jobs->retention_runs = false;
     if (t->rc != ERR_OK) {
-        log_warn("old videos could not be removed: %s; trying again", t->err.msg);
+        log_warn("old videos could not be removed: %s; the next start removes what is left",
+                 t->err.msg);
     }
     for (int i = 0; i < r->expired.n; i++) {
         struct job *job = jobs_find(t->jobs, r->expired.id[i]);
@@ -907,7 +935,8 @@ static void check_deadlines(struct jobs *j, int64_t now_ms)
 
     for (struct job *job = j->unfinished.first; job; job = next) {
         next = job->next;
-        if (job->row->deadline_ms != 0 && now_ms >= job->row->deadline_ms && !job->ending) {
+        if (job->row->deadline_ms != 0 && now_ms >= job->row->deadline_ms && !job->ending &&
+            !job->row->cancel_requested) {
             jobs_cancel(j, job->row->id, "deadline_exceeded", NULL, NULL);
         }
     }
@@ -938,6 +967,11 @@ static void check_the_store(struct jobs_task *t, struct store *store, struct job
 }
 
 /* After a failure, until it works again: /readyz says which. */
+static void store_checked(struct jobs_task *t)
+{
+    t->jobs->store_failed = t->rc != ERR_OK;
+}
+
 static void look_after_store(struct jobs *j, int64_t now_ms)
 {
     struct jobs_task *t;
@@ -949,6 +983,7 @@ static void look_after_store(struct jobs *j, int64_t now_ms)
     t = jobs_task_create(j, NULL, sizeof(*t));
     if (t) {
         t->run = check_the_store;
+        t->done = store_checked;
         jobs_task_post(t);
     }
 }

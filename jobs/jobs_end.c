@@ -32,6 +32,7 @@ static void store_the_end(struct jobs_task *t, struct store *store, struct job_f
     if (e->end.state != JOB_QUEUED &&
         job_files_size(files, id, &e->end.stored_bytes, &ignored) == ERR_OK) {
         e->end.stored_bytes -= e->latent_bytes; /* trimmed below */
+        e->end.stored_bytes = e->end.stored_bytes < 0 ? 0 : e->end.stored_bytes;
     }
     t->rc = e->leased ? store_end(store, &e->lease, &e->end, &t->events, &t->err)
                       : store_end_queued(store, id, &e->end, &t->events, &t->err);
@@ -155,6 +156,17 @@ static void learn_speed(struct jobs *j, const struct job *job)
     }
 }
 
+/* The wish to stop it came while it was on its way back to the queue. */
+static void cancel_if_wanted(struct jobs *j, struct job *job)
+{
+    if (job->row->state == JOB_QUEUED && job->row->cancel_requested && !job->ending &&
+        !job->deleted) {
+        const char *code = job->cancel_code ? job->cancel_code : "cancelled";
+
+        jobs_end_queued(j, job, code, jobs_cancel_message(code), NULL, NULL);
+    }
+}
+
 static void apply_end(struct end_task *e)
 {
     struct jobs *j = e->t.jobs;
@@ -188,6 +200,7 @@ static void apply_end(struct end_task *e)
     jobs_recount(j);
     j->positions_changed = true;
     job_changed(job);
+    cancel_if_wanted(j, job);
     jobs_schedule(j);
     jobs_check_drained(j);
 }
@@ -243,7 +256,7 @@ void jobs_forget_run(struct jobs *j, struct job *job)
     free(job->run);
     job->run = NULL;
     jobs_recount(j);
-    jobs_schedule(j);
+    cancel_if_wanted(j, job);
     jobs_check_drained(j);
 }
 
@@ -270,6 +283,9 @@ void jobs_end_run(struct job *job, enum job_state state, bool restart)
     struct job_run *run = job->run;
     struct end_task *e = NULL;
 
+    if (state == JOB_QUEUED && run->end_code[0]) { /* the wish to stop it came meanwhile */
+        state = JOB_FAILED;
+    }
     run->end_state = state;
     run->end_restart = restart;
     run->end_failed = true; /* until it is with the storage thread */

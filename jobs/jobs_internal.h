@@ -17,7 +17,9 @@ enum {
     JOBS_PROGRESS_MS = 250,  /* between progress events of a job */
     JOBS_POSITION_MS = 1000, /* between events of queue positions */
     JOBS_RETENTION_MS = 60000,
-    JOBS_CHECK_MS = 1000, /* of a store that failed */
+    JOBS_CHECK_MS = 1000,       /* of a store that failed */
+    JOBS_RETRY_MS = 1000,       /* of a claim that failed */
+    JOBS_DRAIN_GRACE_MS = 5000, /* for a device to set its job aside */
 };
 
 /* A job on a device, from its claim to its end. Several storage tasks may be under way for it. */
@@ -74,9 +76,10 @@ struct jobs {
     struct job_list finished;   /* by last use */
     int n_devices;
     struct jobs_device *devices[JOBS_MAX_DEVICES]; /* owned */
-    int accepting;                                 /* creations whose insertion is under way */
+    struct job_list creating;                      /* whose insertion is under way */
     int queued, running; /* of `unfinished`: waiting, and claimed for a device */
     bool queue_paused, draining, closing;
+    bool careful; /* a worker died while it prepared jobs: one at a time from now on */
     void (*drained)(void *ctx);
     void *drained_ctx;
     int64_t drain_until_ms;
@@ -109,6 +112,9 @@ void jobs_table_add(struct jobs *j, struct job *job);
 void jobs_table_remove(struct jobs *j, struct job *job);
 /* It is over: from one list to the other. */
 void jobs_table_finish(struct jobs *j, struct job *job);
+
+void jobs_list_append(struct job_list *list, struct job *job);
+void jobs_list_remove(struct job_list *list, struct job *job);
 
 /* ---- jobs_task.c: work for the storage thread ---- */
 
@@ -163,6 +169,8 @@ void jobs_remove_files(struct jobs *j, struct job *job);
 /* A job that nobody runs ends as FAILED; done may be NULL. */
 void jobs_end_queued(struct jobs *j, struct job *job, const char *code, const char *message,
                      jobs_fn done, void *ctx);
+/* What a job says that was cancelled for this reason. */
+const char *jobs_cancel_message(const char *code);
 /* A claimed job that its device has let go of ends, or goes back to the queue (JOB_QUEUED). FAILED takes
  * code and message from the run. Tried again until it is stored. */
 void jobs_end_run(struct job *job, enum job_state state, bool restart);

@@ -30,21 +30,40 @@ void jobs_recount(struct jobs *j)
     }
 }
 
+/* Whatever still runs is cut off: the next start goes on at its last block. */
+static void stop_waiting(struct jobs *j)
+{
+    void (*drained)(void *ctx) = j->drained;
+
+    j->drained = NULL;
+    if (drained) {
+        drained(j->drained_ctx);
+    }
+}
+
 void jobs_check_drained(struct jobs *j)
 {
-    if (j->draining && j->drained && j->running == 0) {
-        void (*drained)(void *ctx) = j->drained;
-
-        j->drained = NULL;
-        drained(j->drained_ctx);
+    if (j->draining && j->running == 0) {
+        stop_waiting(j);
     }
 }
 
 /* ---- preparing ---- */
 
+static bool any_preparing(const struct jobs *j)
+{
+    for (const struct job *job = j->unfinished.first; job; job = job->next) {
+        if (job->preparing) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void jobs_prepare(struct jobs *j, struct job *job)
 {
-    if (job->prepared || job->preparing || job->ending || job_is_over(job)) {
+    if (job->prepared || job->preparing || job->ending || job->lost || job_is_over(job) ||
+        (j->careful && any_preparing(j))) {
         return;
     }
     for (int i = 0; i < j->n_devices; i++) {
@@ -98,6 +117,7 @@ static void prepared_stored(struct jobs_task *t)
         return;
     }
     job->prepared = true;
+    job->deaths = 0;
     job->row->init_bytes = (int64_t)p->init_bytes;
     job->row->fragment_bytes = (int64_t)p->init_bytes;
     job_changed(job);
@@ -230,6 +250,7 @@ static void claim_failed(struct jobs_task *t)
         log_err("job=%s could not be claimed: %s; trying again", job->row->id, t->err.msg);
     }
     jobs_release(job);
+    job->retry_ms = jobs_now(t->jobs) + JOBS_RETRY_MS; /* others first */
     jobs_forget_run(t->jobs, job);
 }
 
@@ -252,7 +273,7 @@ static void claim_stored(struct jobs_task *t)
     if (job->run->end_code[0]) {
         jobs_release(job);
         jobs_end_run(job, JOB_FAILED, false);
-    } else if (!c->device->ready) {
+    } else if (!c->device->ready || c->t.jobs->draining) {
         jobs_release(job);
         jobs_end_run(job, JOB_QUEUED, false);
     } else {
@@ -323,7 +344,8 @@ static struct job *next_job(const struct jobs *j)
         return NULL;
     }
     for (struct job *job = j->unfinished.first; job && n < MAX_WAITING; job = job->next) {
-        if (job->run || job->ending || job->row->state != JOB_QUEUED) {
+        if (job->run || job->ending || job->lost || job->row->state != JOB_QUEUED ||
+            jobs_now(j) < job->retry_ms) {
             continue;
         }
         entry[n] = (struct scheduler_job){.id = job->row->id,
@@ -454,7 +476,7 @@ void jobs_on_step(struct jobs_device *d, struct job *job, const char *phase, int
 {
     const int progress = (int)(PROGRESS_RENDERED * fraction);
 
-    if (!is_current(d, job) || !(fraction >= 0 && fraction <= 1)) {
+    if (!is_current(d, job) || job->deleted || !(fraction >= 0 && fraction <= 1)) {
         return;
     }
     job_set_phase(job, phase);
@@ -685,7 +707,9 @@ static void store_the_bytes(struct jobs_task *t, struct store *store, struct job
     t->rc = job_files_write(files, id, b->file, b->version, b->data, b->len, &t->err);
     if (t->rc == ERR_OK && b->file == JOB_STATE) {
         t->rc = store_append(store, &b->lease, &append, &t->events, &t->err);
-        job_files_drop_states(files, id, t->rc == ERR_OK ? b->version : b->version - 1);
+        if (t->rc == ERR_OK) { /* else the one before still counts */
+            job_files_drop_states(files, id, b->version);
+        }
     }
 }
 
@@ -916,12 +940,42 @@ void jobs_on_ready(struct jobs_device *d, const struct model_facts *facts)
     jobs_schedule(j);
 }
 
-/* The job that a worker took with it. */
-static void run_died(struct jobs *j, struct job *job, const char *reason)
+static void died_often(const struct job *job, const char *reason, char *ret, size_t size)
+{
+    snprintf(ret, size, "The worker ended %d times in a row without a new block: %s.", job->deaths,
+             reason);
+}
+
+/* Jobs that a worker was looking at when it died: one of them may be the reason. From now on they are looked at one
+ * by one, so that it is found. Returns whether there were any. */
+static bool blame_prepared(struct jobs *j, const char *reason)
+{
+    bool any = false;
+
+    for (struct job *job = j->unfinished.first; job; job = job->next) {
+        char message[384];
+
+        if (!job->preparing) {
+            continue;
+        }
+        any = true;
+        job->preparing = false;
+        job->deaths++;
+        if (job->deaths >= j->limits.max_deaths && !job->ending) {
+            died_often(job, reason, message, sizeof(message));
+            jobs_end_queued(j, job, "generation_failed", message, NULL, NULL);
+        }
+    }
+    j->careful |= any;
+    return any;
+}
+
+/* The job that a worker took with it; blamed: as far as is known, it was the reason. */
+static void run_died(struct jobs *j, struct job *job, const char *reason, bool blamed)
 {
     struct job_run *run = job->run;
 
-    job->deaths++;
+    job->deaths += blamed ? 1 : 0;
     jobs_release(job);
     if (job->deleted) {
         jobs_remove_files(j, job);
@@ -929,9 +983,7 @@ static void run_died(struct jobs *j, struct job *job, const char *reason)
         jobs_end_run(job, JOB_FAILED, false);
     } else if (job->deaths >= j->limits.max_deaths) {
         snprintf(run->end_code, sizeof(run->end_code), "generation_failed");
-        snprintf(run->end_message, sizeof(run->end_message),
-                 "The worker ended %d times in a row without a new block: %s.", job->deaths,
-                 reason);
+        died_often(job, reason, run->end_message, sizeof(run->end_message));
         jobs_end_run(job, JOB_FAILED, false);
     } else {
         jobs_end_run(job, JOB_QUEUED, !j->draining);
@@ -941,16 +993,13 @@ static void run_died(struct jobs *j, struct job *job, const char *reason)
 void jobs_on_down(struct jobs_device *d, const char *reason, bool gives_up)
 {
     struct jobs *j = d->jobs;
+    bool others;
 
     d->ready = false;
     d->broken = gives_up;
-    for (struct job *job = j->unfinished.first; job; job = job->next) {
-        if (!job->prepared) {
-            job->preparing = false;
-        }
-    }
+    others = blame_prepared(j, reason);
     if (d->job && d->job->run->started && !d->job->run->end_posted) {
-        run_died(j, d->job, reason);
+        run_died(j, d->job, reason, !others);
     }
 }
 
@@ -987,6 +1036,19 @@ static void renew(struct jobs *j, struct job *job, int64_t now_ms)
     }
 }
 
+static void pause_all(struct jobs *j)
+{
+    for (int i = 0; i < j->n_devices; i++) {
+        struct jobs_device *d = j->devices[i];
+
+        if (d->job && d->job->run && d->job->run->started && !d->job->run->pausing &&
+            !d->job->run->rendered) {
+            d->job->run->pausing = true;
+            d->ops.pause(d->ctx, d->job);
+        }
+    }
+}
+
 void jobs_run_tick(struct jobs *j, int64_t now_ms)
 {
     struct job *next;
@@ -1001,16 +1063,11 @@ void jobs_run_tick(struct jobs *j, int64_t now_ms)
             jobs_prepare(j, job);
         }
     }
-    if (j->draining && j->drain_until_ms > 0 && now_ms >= j->drain_until_ms) {
-        j->drain_until_ms = 0;
-        for (int i = 0; i < j->n_devices; i++) {
-            struct jobs_device *d = j->devices[i];
-
-            if (d->job && d->job->run && d->job->run->started && !d->job->run->pausing) {
-                d->job->run->pausing = true;
-                d->ops.pause(d->ctx, d->job);
-            }
-        }
+    if (j->draining && now_ms >= j->drain_until_ms) {
+        pause_all(j);
+    }
+    if (j->draining && now_ms >= j->drain_until_ms + JOBS_DRAIN_GRACE_MS) {
+        stop_waiting(j);
     }
     jobs_schedule(j);
 }

@@ -15,7 +15,7 @@ static struct job **bucket_of(struct jobs *j, const char *id)
     return &j->hash[h & (JOBS_HASH - 1)];
 }
 
-static void list_remove(struct job_list *list, struct job *job)
+void jobs_list_remove(struct job_list *list, struct job *job)
 {
     *(job->prev ? &job->prev->next : &list->first) = job->next;
     *(job->next ? &job->next->prev : &list->last) = job->prev;
@@ -24,7 +24,7 @@ static void list_remove(struct job_list *list, struct job *job)
     list->n--;
 }
 
-static void list_append(struct job_list *list, struct job *job)
+void jobs_list_append(struct job_list *list, struct job *job)
 {
     job->prev = list->last;
     *(list->last ? &list->last->next : &list->first) = job;
@@ -67,7 +67,7 @@ void jobs_table_add(struct jobs *j, struct job *job)
     job->hash_next = *bucket;
     *bucket = job;
     if (job_is_over(job)) {
-        list_append(&j->finished, job);
+        jobs_list_append(&j->finished, job);
         forget_some(j);
     } else {
         list_insert_by_age(&j->unfinished, job);
@@ -79,7 +79,7 @@ void jobs_table_remove(struct jobs *j, struct job *job)
     for (struct job **p = bucket_of(j, job->row->id); *p; p = &(*p)->hash_next) {
         if (*p == job) {
             *p = job->hash_next;
-            list_remove(job_is_over(job) ? &j->finished : &j->unfinished, job);
+            jobs_list_remove(job_is_over(job) ? &j->finished : &j->unfinished, job);
             job_unref(job);
             return;
         }
@@ -89,8 +89,8 @@ void jobs_table_remove(struct jobs *j, struct job *job)
 /* Called with the new state set: the job is still in the other list. */
 void jobs_table_finish(struct jobs *j, struct job *job)
 {
-    list_remove(&j->unfinished, job);
-    list_append(&j->finished, job);
+    jobs_list_remove(&j->unfinished, job);
+    jobs_list_append(&j->finished, job);
     forget_some(j);
 }
 

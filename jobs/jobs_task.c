@@ -40,7 +40,10 @@ static void finish_task(struct store_task *task)
 {
     struct jobs_task *t = of(task);
 
-    t->jobs->store_failed = t->rc == ERR_IO || t->rc == ERR_FORMAT;
+    if (t->rc == ERR_IO ||
+        t->rc == ERR_FORMAT) { /* perhaps the store: it is checked until it works */
+        t->jobs->store_failed = true;
+    }
     if (t->done) {
         t->done(t);
     }

@@ -30,13 +30,15 @@ static int unlink_leftover(void *ctx, int dir_fd, const char *name)
     return is_leftover(name, ctx) ? job_files_unlink(NULL, dir_fd, name) : 0;
 }
 
+/* ctx: bool, whether there was anything. */
 static int unlink_unneeded(void *ctx, int dir_fd, const char *name)
 {
-    (void)ctx;
-    return is_leftover(name, "") || strcmp(name, job_files_names[JOB_LATENTS]) == 0 ||
-                   strcmp(name, job_files_names[JOB_PREVIEW]) == 0
-               ? job_files_unlink(NULL, dir_fd, name)
-               : 0;
+    if (!is_leftover(name, "") && strcmp(name, job_files_names[JOB_LATENTS]) != 0 &&
+        strcmp(name, job_files_names[JOB_PREVIEW]) != 0) {
+        return 0;
+    }
+    *(bool *)ctx = true;
+    return job_files_unlink(NULL, dir_fd, name);
 }
 
 void job_files_drop_states(struct job_files *f, const char *id, int64_t keep_version)
@@ -54,13 +56,14 @@ void job_files_drop_states(struct job_files *f, const char *id, int64_t keep_ver
 
 int job_files_trim(struct job_files *f, const char *id, struct err *err)
 {
+    bool any = false;
     int dir = -1;
     int rc = job_files_open_folder(f, id, &dir, err);
 
     if (rc != ERR_OK) {
         return rc;
     }
-    if (job_files_visit(dir, unlink_unneeded, NULL) != 0 || !job_files_sync(f, dir)) {
+    if (job_files_visit(dir, unlink_unneeded, &any) != 0 || (any && !job_files_sync(f, dir))) {
         rc = job_files_error(f, id, "", "remove from", err);
     }
     close(dir);

@@ -97,6 +97,17 @@ static int insert_row(struct sqlite_store *s, const struct job_row *row, struct 
     return sql_run(&q, err);
 }
 
+int sqlite_find_key(struct store *base, const struct store_idempotency *key,
+                    const char *fingerprint, enum store_created *ret, char ret_id[JOB_ID_SIZE],
+                    struct err *err)
+{
+    *ret = STORE_CREATED;
+    ret_id[0] = '\0';
+    return key && key->key[0] != '\0'
+               ? find_key(sqlite_store_of(base), key, fingerprint, ret, ret_id, err)
+               : ERR_OK;
+}
+
 int sqlite_create(struct store *base, const struct job_row *row,
                   const struct store_idempotency *key, struct store_events *events,
                   enum store_created *ret, char ret_id[JOB_ID_SIZE], struct err *err)

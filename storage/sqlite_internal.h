@@ -80,6 +80,9 @@ int sqlite_expirable(struct store *base, int64_t now_ms, int64_t max_bytes, int 
 
 /* ---- sqlite_change.c ---- */
 
+int sqlite_find_key(struct store *base, const struct store_idempotency *key,
+                    const char *fingerprint, enum store_created *ret, char ret_id[JOB_ID_SIZE],
+                    struct err *err);
 int sqlite_create(struct store *base, const struct job_row *row,
                   const struct store_idempotency *key, struct store_events *events,
                   enum store_created *ret, char ret_id[JOB_ID_SIZE], struct err *err);

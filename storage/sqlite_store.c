@@ -181,6 +181,7 @@ static void close_store(struct store *base)
 
 static const struct store_ops ops = {
     .create = sqlite_create,
+    .find_key = sqlite_find_key,
     .get = sqlite_get,
     .list = sqlite_list,
     .unfinished = sqlite_unfinished,

@@ -156,6 +156,14 @@ int store_create(struct store *s, const struct job_row *row, const struct store_
     return rc == ERR_OK ? s->ops->create(s, row, key, events, ret, ret_id, err) : rc;
 }
 
+int store_find_key(struct store *s, const struct store_idempotency *key, const char *fingerprint,
+                   enum store_created *ret, char ret_id[JOB_ID_SIZE], struct err *err)
+{
+    const int rc = check_key(key, err);
+
+    return rc == ERR_OK ? s->ops->find_key(s, key, fingerprint, ret, ret_id, err) : rc;
+}
+
 int store_get(struct store *s, const char *id, struct job_row **ret, struct err *err)
 {
     return s->ops->get(s, id, ret, err);

@@ -72,6 +72,11 @@ MUST_CHECK int store_create(struct store *s, const struct job_row *row,
                             const struct store_idempotency *key, struct store_events *events,
                             enum store_created *ret, char ret_id[JOB_ID_SIZE], struct err *err);
 
+/* Only looks: STORE_CREATED if the key is not known. */
+MUST_CHECK int store_find_key(struct store *s, const struct store_idempotency *key,
+                              const char *fingerprint, enum store_created *ret,
+                              char ret_id[JOB_ID_SIZE], struct err *err);
+
 /* ---- reading ---- */
 
 /* ERR_NOT_FOUND. *ret is the caller's. */

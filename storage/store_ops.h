@@ -18,6 +18,8 @@ struct store_ops {
     int (*create)(struct store *s, const struct job_row *row, const struct store_idempotency *key,
                   struct store_events *events, enum store_created *ret, char ret_id[JOB_ID_SIZE],
                   struct err *err);
+    int (*find_key)(struct store *s, const struct store_idempotency *key, const char *fingerprint,
+                    enum store_created *ret, char ret_id[JOB_ID_SIZE], struct err *err);
     int (*get)(struct store *s, const char *id, struct job_row **ret, struct err *err);
     int (*list)(struct store *s, const struct store_query *query, struct store_rows *ret,
                 struct err *err);

@@ -618,3 +618,180 @@ TEST(jobs_whose_data_was_lost_fail_with_an_event)
     EXPECT(job->row->expires_ms > 0);
     fixture_close(&f);
 }
+
+TEST(jobs_cancelled_on_their_way_back_to_the_queue_end)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 3);
+    fixture_create(&f, "", 9, 1); /* wants to overtake */
+    EXPECT_INT(f.pauses, 1);
+    jobs_on_paused(f.device, job); /* its way back is being stored */
+    jobs_cancel(f.jobs, job->row->id, NULL, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(job_status(job), STATUS_FAILED);
+    EXPECT_STR(job->row->error_code, "cancelled");
+    fixture_close(&f);
+}
+
+TEST(jobs_that_kill_the_worker_while_it_prepares_them_are_found)
+{
+    const struct model_facts facts = {.id = "tiny"};
+    struct fixture f;
+    struct job *running;
+    struct job *poison;
+    struct job *innocent;
+
+    fixture_open(&f);
+    running = fixture_create(&f, "", 0, 3);
+    f.no_prepare = true;
+    poison = job_ref(fixture_create(&f, "", 0, 1));
+    innocent = fixture_create(&f, "", 0, 1);
+    for (int i = 0; i < 3; i++) {
+        jobs_on_down(f.device, "killed by signal 11", false);
+        fixture_settle(&f);
+        jobs_on_ready(f.device, &facts);
+        fixture_settle(&f);
+    }
+    EXPECT_INT(job_status(poison), STATUS_FAILED);
+    EXPECT_CONTAINS(poison->row->error_message, "killed by signal 11");
+    EXPECT_INT(job_status(innocent), STATUS_QUEUED);
+    EXPECT_INT(innocent->deaths,
+               1); /* only of the first, when it was not known whose fault it was */
+    EXPECT_INT(job_status(running), STATUS_IN_PROGRESS);
+    job_unref(poison);
+    fixture_close(&f);
+}
+
+TEST(jobs_draining_ends_even_if_the_device_does_not_answer)
+{
+    struct fixture f;
+    bool drained = false;
+
+    fixture_open(&f);
+    fixture_create(&f, "", 0, 3);
+    jobs_drain(f.jobs, 1000, set_true, &drained);
+    fixture_now_ms += 1000;
+    jobs_tick(f.jobs);
+    jobs_tick(f.jobs);
+    EXPECT_INT(f.pauses, 1);
+    EXPECT(!drained);
+    fixture_now_ms += JOBS_DRAIN_GRACE_MS;
+    jobs_tick(f.jobs);
+    EXPECT(drained);
+    fixture_close(&f);
+}
+
+TEST(jobs_whose_claim_is_stored_while_draining_are_not_started)
+{
+    struct fixture f;
+    struct job *job;
+    bool drained = false;
+
+    fixture_open(&f);
+    f.no_prepare = true;
+    job = fixture_create(&f, "", 0, 1);
+    f.no_prepare = false;
+    job->preparing = false;
+    jobs_prepare(f.jobs, job);
+    while (!job->run) { /* until the claim is on its way */
+        store_thread_dispatch(f.storage);
+    }
+    jobs_drain(f.jobs, 1000, set_true, &drained);
+    EXPECT(!drained);
+    fixture_settle(&f);
+    EXPECT_INT(f.starts, 0);
+    EXPECT(drained);
+    EXPECT_INT(job->row->state, JOB_QUEUED);
+    fixture_close(&f);
+}
+
+TEST(jobs_a_deadline_in_the_last_moment_is_asked_once)
+{
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 1);
+    fixture_block(&f, job, 0);
+    fixture_rendered(&f, job);
+    job->row->deadline_ms = fixture_now_ms;
+    jobs_tick(f.jobs);
+    fixture_settle(&f);
+    EXPECT(job->row->cancel_requested);
+    jobs_tick(f.jobs);
+    EXPECT_INT(store_thread_pending(f.storage), 0);
+    fixture_finished(&f, job);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    fixture_close(&f);
+}
+
+static struct jobs_new keyed(const char *prompt)
+{
+    struct jobs_new n = {
+        .spec = {.prompt = strdup(prompt),
+                 .width = 64,
+                 .height = 64,
+                 .num_frames = 4,
+                 .fps = 16,
+                 .generated_frames = 5,
+                 .steps = 4,
+                 .guidance_scale = 1,
+                 .flow_shift = 7,
+                 .quality = "standard"},
+        .client = "anna",
+        .model = "tiny",
+        .fingerprint = "f00d",
+        .key = {.client = "anna", .route = "/v1/videos", .key = "k1"},
+    };
+
+    return n;
+}
+
+TEST(jobs_a_repeated_key_finds_its_job_though_the_queue_is_full)
+{
+    struct fixture f;
+    struct jobs_new n = keyed("a");
+    char id[JOB_ID_SIZE];
+
+    fixture_open(&f);
+    jobs_create(f.jobs, &n, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_OK);
+    snprintf(id, sizeof(id), "%s", f.id);
+    f.limits.queue_capacity = 0;
+    jobs_configure(f.jobs, &f.limits);
+    n = keyed("a");
+    jobs_create(f.jobs, &n, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_REPLAYED);
+    EXPECT_STR(f.id, id);
+    n = keyed("a");
+    snprintf(n.key.key, sizeof(n.key.key), "another");
+    jobs_create(f.jobs, &n, fixture_answer, &f);
+    fixture_settle(&f);
+    EXPECT_INT(f.outcome, JOBS_QUEUE_FULL);
+    fixture_close(&f);
+}
+
+TEST(jobs_the_limit_of_a_client_counts_what_is_being_stored)
+{
+    struct fixture f;
+
+    fixture_open(&f);
+    jobs_pause_queue(f.jobs, true);
+    f.limits.queue_per_client = 2;
+    jobs_configure(f.jobs, &f.limits);
+    for (int i = 0; i < 4; i++) {
+        struct jobs_new n = keyed("a");
+
+        n.key.key[0] = '\0';
+        jobs_create(f.jobs, &n, fixture_answer, &f);
+    }
+    EXPECT_INT(f.outcome, JOBS_CLIENT_FULL);
+    fixture_settle(&f);
+    EXPECT_INT(f.jobs->queued, 2);
+    fixture_close(&f);
+}

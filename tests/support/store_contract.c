@@ -357,6 +357,26 @@ static void a_key_makes_one_job(struct bed *b)
     }
 }
 
+static void a_key_can_be_looked_up(struct bed *b)
+{
+    const struct store_idempotency key = key_of("alice", "create", "k1");
+    enum store_created outcome;
+    char id[JOB_ID_SIZE];
+    struct job_row *row = NULL;
+
+    EXPECT_OK(store_find_key(b->s, &key, "00", &outcome, id, &err));
+    EXPECT_INT(outcome, STORE_CREATED);
+    EXPECT_STR(id, "");
+    EXPECT_INT(create_keyed(b->s, "video_1", 1, &key, id), STORE_CREATED);
+    EXPECT_OK(store_get(b->s, "video_1", &row, &err));
+    EXPECT_OK(store_find_key(b->s, &key, row->fingerprint, &outcome, id, &err));
+    EXPECT_INT(outcome, STORE_REPLAYED);
+    EXPECT_STR(id, "video_1");
+    EXPECT_OK(store_find_key(b->s, &key, "another", &outcome, id, &err));
+    EXPECT_INT(outcome, STORE_KEY_REUSED);
+    job_row_free(row);
+}
+
 static void the_key_of_a_deleted_job_is_used_up(struct bed *b)
 {
     const struct store_idempotency key = key_of("alice", "create", "k1");
@@ -1172,6 +1192,7 @@ void store_contract_run(store_contract_open_fn open)
         PROMISE(a_row_comes_back_as_it_went),
         PROMISE(a_bad_row_is_refused),
         PROMISE(a_key_makes_one_job),
+        PROMISE(a_key_can_be_looked_up),
         PROMISE(the_key_of_a_deleted_job_is_used_up),
         PROMISE(lists_are_paged_by_position),
         PROMISE(lists_are_filtered),
