@@ -120,12 +120,13 @@ demo:
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@tools/demo.sh $(B)/sanad
 
-# Likewise: packages, build, all tests.
+# Likewise: packages, build, all tests. Kills, races and load depend on speed: not under sanitizers.
+CRASH_TESTS := $(if $(filter release debug,$(MODE)),"tests/crash/run.sh $(B)/sanad")
 test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
 	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" \
-	    "tests/api/run.sh $(B)/sanad" "tests/crash/run.sh $(B)/sanad"
+	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS)
 
 build-tests: $(TEST_EXE) $(B)/golden
 

@@ -794,7 +794,14 @@ void jobs_remove_files(struct jobs *j, struct job *job)
     jobs_check_drained(j);
 }
 
-/* was_idle: its files are gone already. */
+/* Its end could not be stored and waits for being tried again. */
+static bool ends_alone(const struct job *job)
+{
+    return job->run && job->run->claimed && !job->device && !job->run->end_posted;
+}
+
+/* was_idle: its files are gone already. Else they go now, if its run ended while the deletion was being stored, or
+ * when the device has let go. */
 static void apply_deletion(struct jobs *j, struct job *job, bool was_idle)
 {
     struct job_run *run = job->run;
@@ -802,12 +809,10 @@ static void apply_deletion(struct jobs *j, struct job *job, bool was_idle)
     job->deleted = true;
     log_info("job=%s deleted", job->row->id);
     jobs_table_remove(j, job);
-    if (!run && !was_idle) { /* its run ended while the deletion was being stored */
+    if ((!run && !was_idle) || ends_alone(job)) {
         jobs_remove_files(j, job);
     } else if (run && run->started && job->device && run->rendered && !run->finishing) {
         jobs_release(job);
-        jobs_remove_files(j, job);
-    } else if (run && run->claimed && !job->device && !run->end_posted) { /* its end waits */
         jobs_remove_files(j, job);
     } else if (run && run->started && job->device && !run->finishing && !run->cancelling) {
         run->cancelling = true;
