@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -33,6 +34,7 @@ enum {
     TICK_MS = 100,
     TRIM_MS = 3000,
     WORKER_GRACE_MS = 1000,
+    MAX_FILES = 1 << 17,
     LAG_MS = 50, /* a turn of the loop that takes longer is worth a line */
 };
 
@@ -440,6 +442,17 @@ static void unwind(struct serve *s)
     close_rest(s);
 }
 
+/* As many descriptors as we may have: each reader needs one, and the usual limit of 1024 is for select(). */
+static void raise_files_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max < MAX_FILES ? files.rlim_max : MAX_FILES;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 static int serve(struct serve *s, struct err *err)
 {
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -447,6 +460,7 @@ static int serve(struct serve *s, struct err *err)
 
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is a full disk */
+    raise_files_limit();
     s->lock_fd = -1;
     uv_loop_init(&s->loop);
     uv_async_init(&s->loop, &s->stored, on_stored);

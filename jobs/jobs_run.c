@@ -11,8 +11,9 @@
 #include "jobs/jobs_internal.h"
 
 enum {
-    MAX_WAITING = 4096,     /* looked at by one scheduling */
-    PROGRESS_RENDERED = 98, /* the rest is muxing and making it durable */
+    MAX_WAITING = 4096, /* looked at by one scheduling */
+    PROGRESS_RENDERED = 98,
+    PROGRESS_MUX = 99, /* the rest is making it durable */
 };
 
 /* ---- counting ---- */
@@ -214,6 +215,7 @@ static bool all_blocks_stored(const struct job *job)
 static void send_finish(struct job *job)
 {
     job->run->finishing = true;
+    job->detail.progress = PROGRESS_MUX;
     job_set_phase(job, "mux");
     job->device->ops.finish(job->device->ctx, job);
     job_changed(job);

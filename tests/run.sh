@@ -10,7 +10,7 @@ trap 'rm -f "$log"' EXIT
 for t in "$@"; do
     start=$(date +%s%N)
     # shellcheck disable=SC2086
-    timeout "${TEST_TIMEOUT:-300}" $t >"$log" 2>&1 </dev/null
+    timeout "${TEST_TIMEOUT:-600}" $t >"$log" 2>&1 </dev/null
     status=$?
     ms=$((($(date +%s%N) - start) / 1000000))
     sum=$(grep -E '^[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$log" | tail -n 1)
