@@ -446,9 +446,14 @@ static void unwind(struct serve *s)
 static void raise_files_limit(void)
 {
     struct rlimit files;
+    rlim_t wanted;
 
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max < MAX_FILES ? files.rlim_max : MAX_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return;
+    }
+    wanted = files.rlim_max < MAX_FILES ? files.rlim_max : MAX_FILES;
+    if (files.rlim_cur < wanted) {
+        files.rlim_cur = wanted;
         setrlimit(RLIMIT_NOFILE, &files);
     }
 }

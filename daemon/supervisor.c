@@ -18,7 +18,7 @@ enum {
     READ_SIZE = 256 << 10,
     HEARTBEAT_MS = 5000,
     SILENCE_MS = 60000, /* a worker that answers no ping for so long is stuck */
-    HOPELESS = 3,       /* failures of the very first worker */
+    HOPELESS = 3,       /* refusals of the very first worker */
     BROKEN = 5,         /* failures in a row after which the device counts as broken */
     STEADY_MS = 10000,  /* a worker that lived so long is restarted at once */
     RESUME_MS = 20,
@@ -95,6 +95,7 @@ static void worker_is_gone(struct supervisor *s)
     uv_timer_stop(&s->heartbeat);
     uv_timer_stop(&s->resume);
     s->failures = s->ready ? 0 : s->failures + 1;
+    s->refusals += !s->ready && s->exit_signal == 0 ? 1 : 0;
     if (s->closing) {
         log_info("worker ended: %s", reason);
     } else {
@@ -105,7 +106,7 @@ static void worker_is_gone(struct supervisor *s)
     wire_decoder_done(&s->decoder);
     if (s->closing) {
         finish_closing(s);
-    } else if (!s->ever_ready && s->failures >= HOPELESS) {
+    } else if (!s->ever_ready && s->refusals >= HOPELESS) {
         s->options.hopeless(s->options.ctx, reason);
     } else {
         schedule_restart(s);
@@ -411,7 +412,7 @@ static void try_again_later(struct supervisor *s)
 {
     if (s->closing) {
         finish_closing(s);
-    } else if (!s->ever_ready && s->failures >= HOPELESS) {
+    } else if (!s->ever_ready && s->refusals >= HOPELESS) {
         s->options.hopeless(s->options.ctx, s->reason);
     } else {
         schedule_restart(s);
@@ -433,6 +434,7 @@ static void start_worker(struct supervisor *s)
     if (try_start(s, &err) != ERR_OK) {
         log_err("%s; trying again", err.msg);
         s->failures++;
+        s->refusals++;
         snprintf(s->reason, sizeof(s->reason), "%.250s", err.msg);
         jobs_on_down(s->device, err.msg, s->failures >= BROKEN);
         if (s->spawn_failed) {

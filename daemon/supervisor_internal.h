@@ -47,6 +47,7 @@ struct supervisor {
     int64_t exit_status;
     int exit_signal;
     int failures; /* starts in a row without READY */
+    int refusals; /* of these, ends of its own accord: it was not killed */
     bool ever_ready;
     int64_t delay_ms; /* before the next start */
     uint64_t ready_at_ms, heard_at_ms;

@@ -102,7 +102,7 @@ struct waiting {
 static void collect(const struct jobs *j, struct waiting *w)
 {
     for (struct job *job = j->unfinished.first; job && w->n < MAX_POSITIONS; job = job->next) {
-        if (job->run || job->row->state != JOB_QUEUED) {
+        if (job->run || job->ending || job->row->state != JOB_QUEUED) {
             continue;
         }
         w->entry[w->n] = (struct scheduler_job){.id = job->row->id,

@@ -125,7 +125,8 @@ static void free_passing(struct jobs_task *t)
 
 void jobs_emit_passing(struct jobs *j, struct job *job, const char *type, char *data)
 {
-    struct passing *p = data ? jobs_task_create(j, job, sizeof(*p)) : NULL;
+    const bool late = job->ending || job->deleted; /* it would come behind the job's last event */
+    struct passing *p = data && !late ? jobs_task_create(j, job, sizeof(*p)) : NULL;
 
     if (!p) { /* progress is a courtesy: the next one tells the same */
         free(data);

@@ -795,3 +795,29 @@ TEST(jobs_the_limit_of_a_client_counts_what_is_being_stored)
     EXPECT_INT(f.jobs->queued, 2);
     fixture_close(&f);
 }
+
+TEST(jobs_nothing_is_told_behind_the_last_event)
+{
+    struct fixture f;
+    struct job *running;
+    struct job *queued;
+    char id[2][JOB_ID_SIZE];
+
+    fixture_open(&f);
+    running = job_ref(fixture_create(&f, "", 0, 3));
+    queued = fixture_create(&f, "", 0, 1);
+    snprintf(id[0], sizeof(id[0]), "%s", running->row->id);
+    snprintf(id[1], sizeof(id[1]), "%s", queued->row->id);
+    jobs_delete(f.jobs, id[0], fixture_answer, &f);
+    jobs_delete(f.jobs, id[1], fixture_answer, &f);
+    fixture_now_ms += 1000;
+    queued->queue_position = 7; /* it has moved, as far as anybody knows */
+    f.jobs->positions_changed = true;
+    jobs_tick(f.jobs);
+    jobs_on_step(f.device, running, "denoise", 1, 4, 0, 0.5);
+    fixture_settle(&f);
+    expect_events(&f, id[0], "queued in_progress deleted");
+    expect_events(&f, id[1], "queued deleted");
+    job_unref(running);
+    fixture_close(&f);
+}
