@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "api/api_internal.h"
+#include "api/guard.h"
 #include "api/pending.h"
 #include "api/router.h"
 #include "api/wait.h"
@@ -79,11 +80,34 @@ int64_t api_now_ms(const struct api *api)
     return api->options.now_ms();
 }
 
+/* false: it was refused. */
+static bool check_sender(const struct api *api, struct http_request *req)
+{
+    const enum http_method method = http_method(req);
+    const bool reads = method == HTTP_GET || method == HTTP_HEAD;
+
+    if (!guard_host(http_header(req, "Host"), api->limits.allowed_hosts)) {
+        api_refuse(req, API_ORIGIN_NOT_ALLOWED, "Host",
+                   "This server is not called by that name; http.allowed_hosts can add it.");
+        return false;
+    }
+    if (!reads && !guard_origin(http_header(req, "Origin"), api->limits.allowed_hosts)) {
+        api_refuse(
+            req, API_ORIGIN_NOT_ALLOWED, "Origin",
+            "Pages of that origin may not change anything here; http.allowed_hosts can allow it.");
+        return false;
+    }
+    return true;
+}
+
 void api_handle(void *ctx, struct http_request *req)
 {
     struct api *api = ctx;
     struct router_match match;
 
+    if (!check_sender(api, req)) {
+        return;
+    }
     switch (router_find(http_method(req), http_path(req), &match)) {
     case ROUTER_FOUND:
         match.route->handler(api, req, match.id);

@@ -17,7 +17,8 @@ struct api_limits {
     int64_t upload;        /* 20 MiB: one picture */
     double max_seconds;
     int64_t max_frames;
-    int max_readers; /* SSE and stream readers together; more get 429 rate_limit_exceeded */
+    int max_readers;         /* SSE and stream readers together; more get 429 rate_limit_exceeded */
+    char allowed_hosts[512]; /* besides this machine's names: see guard.h */
 };
 
 struct api_options {

@@ -126,6 +126,13 @@ static void send_file(struct api *api, struct http_request *req, const struct jo
         api_refuse(req, API_INTERNAL_ERROR, "", "The file cannot be read.");
         return;
     }
+    if (size < s->size) {
+        close(fd);
+        log_err("api: job=%s a file has %lld bytes, not %lld; its content is refused", job->row->id,
+                (long long)size, (long long)s->size);
+        api_refuse(req, API_INTERNAL_ERROR, "", "The file cannot be read.");
+        return;
+    }
     send_opened(req, job, s, fd, s->size >= 0 ? s->size : size);
 }
 

@@ -115,6 +115,9 @@ static bool take_sampling(struct create_parse *p)
         !create_get_int(p, FIELD_STREAM_BLOCK_FRAMES, 1, JSON_MAX_SAFE, &block_frames)) {
         return false;
     }
+    if (spec->negative_prompt && spec->guidance_scale <= 1) { /* only guidance looks at it */
+        job_spec_warn(spec, "ignored_parameter", "negative_prompt");
+    }
     spec->steps = (int)steps;
     spec->motion_score = (int)motion_score;
     if (block_frames != f->block_frames) {

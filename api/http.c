@@ -15,7 +15,8 @@
 #include "base/log.h"
 
 enum {
-    CONNECTION_MEMORY = 16384, /* a head larger than that is refused with 431 */
+    /* For a head (at most HTTP_HEAD_MAX of it), its decoded arguments, and the answer's head. */
+    CONNECTION_MEMORY = 48 << 10,
     HANGUPS_AT_ONCE = 64,
 };
 

@@ -25,6 +25,7 @@
 
 enum {
     HTTP_ID_MAX = 64,
+    HTTP_HEAD_MAX = 16384,
     HTTP_TARGET_MAX = 4096, /* path and query */
     HTTP_RANDOM_BYTES = 4000,
     HTTP_HEADERS_MAX = 8192, /* what one answer may set: it must fit the connection's memory */

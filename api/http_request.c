@@ -206,7 +206,10 @@ static bool read_head(struct http_request *req, const char *method, const char *
     head.odd |= head.next + 2 != method + head_len;
     set_id(req, head.id);
     fault = find_fault(&head);
-    if (fault) {
+    if (head_len > HTTP_HEAD_MAX) {
+        http_respond_error(req, 431, "invalid_request_error", "headers_too_large",
+                           "The head of the request is longer than 16 KiB.");
+    } else if (fault) {
         http_respond_error(req, 400, "invalid_request_error", "invalid_value", fault);
     } else if (req->long_target) {
         http_respond_error(req, 414, "invalid_request_error", "uri_too_long",

@@ -126,6 +126,10 @@ void http_respond(struct http_request *req, int status, const char *content_type
     }
     if (len == 0) {
         response = MHD_create_response_from_buffer(0, none, MHD_RESPMEM_PERSISTENT);
+        if (response &&
+            status == MHD_HTTP_NOT_MODIFIED) { /* 0 is not the length of what it stands for */
+            MHD_set_response_options(response, MHD_RF_INSANITY_HEADER_CONTENT_LENGTH, MHD_RO_END);
+        }
     } else {
         /* It does not change what it copies. */
         response =

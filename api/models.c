@@ -125,7 +125,7 @@ static void add_capabilities(struct tree model, const struct api_limits *l,
 {
     static const char *const tasks[] = {"t2v", "i2v"};
     static const char *const pictures[] = {"image/png", "image/jpeg", "image/webp"};
-    static const char *const containers[] = {"mp4", "cmaf"};
+    static const char *const containers[] = {"mp4", "cmaf", "hls"};
     struct tree t = {cJSON_CreateObject(), model.ok};
 
     add(t, "tasks", strings(tasks, facts->image ? 2 : 1));
@@ -137,7 +137,7 @@ static void add_capabilities(struct tree model, const struct api_limits *l,
     add_limits(t, "guidance_scale", facts->guidance_scale, 0, 20);
     add(t, "input_reference", strings(pictures, facts->image ? 3 : 0));
     add_number(t, "max_upload_bytes", (double)l->upload);
-    add(t, "container", strings(containers, 2));
+    add(t, "container", strings(containers, 3));
     add_text(t, "codec", "avc1");
     add(t, "audio", cJSON_CreateBool(false));
     add(model, "video_capabilities", t.o);

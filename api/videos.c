@@ -268,7 +268,8 @@ static bool merge_into(cJSON *stored, const cJSON *changes)
 static bool merge_metadata(struct update *u, const struct job *job, const cJSON *value,
                            struct api_error *e)
 {
-    const char *old = job->row->metadata[0] != '\0' ? job->row->metadata : "{}";
+    const char *stored_text = job_metadata(job);
+    const char *old = stored_text[0] != '\0' ? stored_text : "{}";
     cJSON *owned = NULL;
     cJSON *stored = NULL;
     const cJSON *changes = as_object(value, &owned);

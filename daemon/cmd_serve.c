@@ -55,6 +55,7 @@ struct serve {
     struct api *api;
     struct http_server *http;
     struct supervisor *supervisor;
+    int n_listening; /* of the configuration's addresses */
     bool stopping, closing;
     int status; /* the exit status */
 };
@@ -79,7 +80,7 @@ static struct jobs_limits jobs_limits_of(const struct config *c)
 
 static struct api_limits api_limits_of(const struct config *c)
 {
-    return (struct api_limits){
+    struct api_limits l = {
         .json_body = (size_t)c->limits_json_body_bytes,
         .multipart_body = (size_t)c->limits_multipart_body_bytes,
         .upload = c->limits_upload_bytes,
@@ -87,6 +88,9 @@ static struct api_limits api_limits_of(const struct config *c)
         .max_frames = c->limits_max_frames,
         .max_readers = (int)c->limits_readers,
     };
+
+    memcpy(l.allowed_hosts, c->http_allowed_hosts, sizeof(c->http_allowed_hosts));
+    return l;
 }
 
 static struct supervisor_limits supervisor_limits_of(const struct config *c)
@@ -265,6 +269,31 @@ static int find_model(struct serve *s, struct err *err)
     return ERR_OK;
 }
 
+static int check_local(const char *address, struct err *err)
+{
+    bool local = false;
+    const int rc = listener_is_local(address, &local, err);
+
+    if (rc != ERR_OK || local) {
+        return rc;
+    }
+    return err_set(err, ERR_UNSUPPORTED,
+                   "listen: '%s' can be reached from outside, and this build has no API keys yet: "
+                   "listen on 127.0.0.1, [::1] or unix:/PATH, behind a proxy that authenticates",
+                   address);
+}
+
+/* What can be said before anything is made. */
+static int check(struct serve *s, struct err *err)
+{
+    int rc = ERR_OK;
+
+    for (int i = 0; i < s->config.listen.n && rc == ERR_OK; i++) {
+        rc = check_local(s->config.listen.text[i], err);
+    }
+    return rc == ERR_OK ? find_model(s, err) : rc;
+}
+
 static int open_storage(struct serve *s, struct err *err)
 {
     const char *dir = s->config.data_dir;
@@ -305,21 +334,13 @@ static int open_jobs(struct serve *s, struct err *err)
 static int listen_on(struct serve *s, const char *address, struct err *err)
 {
     char name[LISTENER_NAME];
-    bool loopback;
     int fd;
-    int rc = listener_open(address, &fd, name, &loopback, err);
+    int rc = listener_open(address, &fd, name, err);
 
     if (rc != ERR_OK) {
         return rc;
     }
-    if (!loopback) {
-        close(fd);
-        return err_set(
-            err, ERR_UNSUPPORTED,
-            "listen: '%s' can be reached from outside, and this build has no API keys yet: "
-            "listen on 127.0.0.1, [::1] or unix:/PATH, behind a proxy that authenticates",
-            address);
-    }
+    s->n_listening++;
     rc = http_server_listen(s->http, fd, err);
     if (rc == ERR_OK) {
         log_info("listening address=%s", name);
@@ -402,6 +423,9 @@ static void close_rest(struct serve *s)
     jobs_close(s->jobs);
     job_files_close(s->files);
     store_close(s->store);
+    for (int i = 0; i < s->n_listening; i++) {
+        listener_forget(s->config.listen.text[i]);
+    }
     if (s->lock_fd >= 0) {
         close(s->lock_fd);
     }
@@ -409,7 +433,7 @@ static void close_rest(struct serve *s)
 
 static int open_all(struct serve *s, struct err *err)
 {
-    int rc = find_model(s, err);
+    int rc = check(s, err);
 
     if (rc == ERR_OK) {
         rc = open_storage(s, err);
@@ -491,7 +515,6 @@ static void print_help(void)
 {
     printf("usage: sanad serve [--listen HOST:PORT] [--data-dir DIR] [--model DIR] [OPTIONS]\n\n"
            "Queues videos over HTTP, makes them, and streams them while they are made.\n\n"
-           "  --config FILE        instead of /etc/sanad/sanad.conf and /etc/sanad/conf.d/\n"
            "  --check-config       say whether the configuration is right, and end\n"
            "  --print-config       print the configuration in use, and end\n"
            "  --sample-config      print a commented configuration file, and end\n"
@@ -516,7 +539,7 @@ int cmd_serve(int argc, char **argv)
 {
     struct serve *s = calloc(1, sizeof(*s));
     struct err err = {0};
-    bool check;
+    bool only_check;
     bool print;
     int rc;
 
@@ -532,7 +555,7 @@ int cmd_serve(int argc, char **argv)
         free(s);
         return 0;
     }
-    check = take_flag(&argc, argv, "--check-config");
+    only_check = take_flag(&argc, argv, "--check-config");
     print = take_flag(&argc, argv, "--print-config");
     s->argc = argc;
     s->argv = argv;
@@ -545,13 +568,15 @@ int cmd_serve(int argc, char **argv)
     if (print) {
         config_print(&s->config, stdout);
     }
-    if (!check && !print) {
+    if (only_check) {
+        rc = check(s, &err);
+    } else if (!print) {
         log_set_level((enum log_level)s->config.log_level);
         rc = serve(s, &err);
-        if (rc != ERR_OK) {
-            fprintf(stderr, "sanad serve: %s\n", err.msg);
-        }
-    } else if (check) {
+    }
+    if (rc != ERR_OK) {
+        fprintf(stderr, "sanad serve: %s\n", err.msg);
+    } else if (only_check) {
         printf("the configuration is right\n");
     }
     rc = rc != ERR_OK ? cli_exit_status(rc, false) : s->status;

@@ -113,7 +113,7 @@ int cmd_worker(int argc, char **argv)
         rc = worker_run(&w, &err);
     }
     if (rc != ERR_OK) {
-        fprintf(stderr, "sanad worker: %s\n", err.msg);
+        log_err("worker: %s", err.msg);
     }
     return cli_exit_status(rc, usage);
 }

@@ -432,7 +432,7 @@ static int next_option(struct option *ret, int argc, char *const *argv, int *i, 
     } else if (*i < argc) {
         ret->value = argv[(*i)++];
     } else {
-        return err_set(err, ERR_INVALID, "%.80s needs a value", arg);
+        ret->value = NULL; /* first of all it must be known */
     }
     return ERR_OK;
 }
@@ -458,11 +458,17 @@ static int check_options(const char **ret_file, int argc, char *const *argv, str
                 return err_set(err, ERR_INVALID, "unknown option '--%.*s'",
                                o.len < NAME_SIZE ? (int)o.len : NAME_SIZE, o.name);
             }
-        } else if (*ret_file) {
-            return err_set(err, ERR_INVALID, "--config: given twice");
-        } else {
-            *ret_file = o.value;
         }
+        if (!o.value) {
+            return err_set(err, ERR_INVALID, "--%.80s needs a value", o.name);
+        }
+        if (!is_config_option(&o)) {
+            continue;
+        }
+        if (*ret_file) {
+            return err_set(err, ERR_INVALID, "--config: given twice");
+        }
+        *ret_file = o.value;
     }
     return ERR_OK;
 }

@@ -19,7 +19,8 @@ static int make(const char *path, struct err *err)
     if (mkdir(path, 0750) == 0 || errno == EEXIST) {
         return ERR_OK;
     }
-    return err_set(err, errno == ENOSPC ? ERR_NO_SPACE : ERR_IO, "create folder '%s': %m", path);
+    return err_set(err, errno == ENOSPC ? ERR_NO_SPACE : ERR_IO, "data_dir: create folder '%s': %m",
+                   path);
 }
 
 /* With all folders above it. */
@@ -45,7 +46,7 @@ static int lock(int fd, const char *path, int wait_ms, struct err *err)
 {
     for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; waited += RETRY_MS) {
         if (errno != EWOULDBLOCK && errno != EINTR) {
-            return err_set(err, ERR_IO, "lock '%s': %m", path);
+            return err_set(err, ERR_IO, "data_dir: lock '%s': %m", path);
         }
         if (waited >= wait_ms) {
             return err_set(err, ERR_BUSY,
@@ -68,7 +69,8 @@ int data_dir_open(const char *path, int wait_ms, int *ret_lock_fd, struct err *e
     snprintf(file, sizeof(file), "%s/lock", path);
     fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (fd < 0) {
-        return err_set(err, errno == ENOSPC ? ERR_NO_SPACE : ERR_IO, "open '%s': %m", file);
+        return err_set(err, errno == ENOSPC ? ERR_NO_SPACE : ERR_IO, "data_dir: open '%s': %m",
+                       file);
     }
     rc = lock(fd, file, wait_ms, err);
     if (rc != ERR_OK) {

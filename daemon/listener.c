@@ -138,34 +138,67 @@ static int open_tcp(const struct addrinfo *a, const char *address, int *ret_fd, 
     return ERR_OK;
 }
 
-int listener_open(const char *address, int *ret_fd, char ret_name[LISTENER_NAME],
-                  bool *ret_loopback, struct err *err)
+/* *ret: freeaddrinfo. */
+static int resolve(const char *address, struct addrinfo **ret, struct err *err)
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
     char host[HOST_SIZE];
     const char *port = NULL;
-    int rc;
+    int rc = split(address, host, &port, err);
 
-    if (strncmp(address, "unix:", 5) == 0) {
-        snprintf(ret_name, LISTENER_NAME, "%s", address);
-        *ret_loopback = true;
-        return open_unix(address, address + 5, ret_fd, err);
-    }
-    rc = split(address, host, &port, err);
     if (rc != ERR_OK) {
         return rc;
     }
-    rc = getaddrinfo(host, port, &hints, &found);
-    if (rc != 0) {
-        return err_set(err, ERR_INVALID, "listen: '%s': %s", address, gai_strerror(rc));
+    rc = getaddrinfo(host, port, &hints, ret);
+    return rc == 0 ? ERR_OK
+                   : err_set(err, ERR_INVALID, "listen: '%s': %s", address, gai_strerror(rc));
+}
+
+static const char *unix_path(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
+}
+
+int listener_is_local(const char *address, bool *ret, struct err *err)
+{
+    struct addrinfo *found = NULL;
+    int rc = ERR_OK;
+
+    *ret = unix_path(address) != NULL;
+    if (!*ret) {
+        rc = resolve(address, &found, err);
     }
-    *ret_loopback = is_loopback(found->ai_addr);
-    rc = open_tcp(found, address, ret_fd, err);
-    freeaddrinfo(found);
+    if (found) {
+        *ret = is_loopback(found->ai_addr);
+        freeaddrinfo(found);
+    }
+    return rc;
+}
+
+int listener_open(const char *address, int *ret_fd, char ret_name[LISTENER_NAME], struct err *err)
+{
+    struct addrinfo *found = NULL;
+    int rc;
+
+    if (unix_path(address)) {
+        snprintf(ret_name, LISTENER_NAME, "%s", address);
+        return open_unix(address, unix_path(address), ret_fd, err);
+    }
+    rc = resolve(address, &found, err);
+    if (rc == ERR_OK) {
+        rc = open_tcp(found, address, ret_fd, err);
+        freeaddrinfo(found);
+    }
     if (rc == ERR_OK) {
         name_of(*ret_fd, ret_name);
     }
     return rc;
+}
+
+void listener_forget(const char *name)
+{
+    if (unix_path(name)) {
+        unlink(unix_path(name));
+    }
 }

@@ -16,9 +16,15 @@ enum {
     LISTENER_NAME = 300
 };
 
+/* Can nobody outside this machine reach it? Opens nothing. Errors: ERR_INVALID. */
+MUST_CHECK int listener_is_local(const char *address, bool *ret, struct err *err);
+
 /* *ret_fd: non-blocking, close-on-exec. ret_name: the address as it came to be, with the port chosen for 0.
- * *ret_loopback: nobody outside this machine can reach it. Errors: ERR_INVALID, ERR_IO, ERR_BUSY. */
+ * Errors: ERR_INVALID, ERR_IO, ERR_BUSY. */
 MUST_CHECK int listener_open(const char *address, int *ret_fd, char ret_name[LISTENER_NAME],
-                             bool *ret_loopback, struct err *err);
+                             struct err *err);
+
+/* After closing: a socket's file is removed. */
+void listener_forget(const char *name);
 
 #endif

@@ -96,7 +96,7 @@ static void worker_is_gone(struct supervisor *s)
     uv_timer_stop(&s->resume);
     s->failures = s->ready ? 0 : s->failures + 1;
     s->refusals += !s->ready && s->exit_signal == 0 ? 1 : 0;
-    if (s->closing) {
+    if (s->closing || (s->refused && !s->ever_ready)) {
         log_info("worker ended: %s", reason);
     } else {
         log_warn("worker ended: %s; starting another", reason);
@@ -106,7 +106,7 @@ static void worker_is_gone(struct supervisor *s)
     wire_decoder_done(&s->decoder);
     if (s->closing) {
         finish_closing(s);
-    } else if (!s->ever_ready && s->refusals >= HOPELESS) {
+    } else if (!s->ever_ready && (s->refused || s->refusals >= HOPELESS)) {
         s->options.hopeless(s->options.ctx, reason);
     } else {
         schedule_restart(s);

@@ -48,6 +48,7 @@ struct supervisor {
     int exit_signal;
     int failures; /* starts in a row without READY */
     int refusals; /* of these, ends of its own accord: it was not killed */
+    bool refused; /* it said why it cannot begin: the next one would say the same */
     bool ever_ready;
     int64_t delay_ms; /* before the next start */
     uint64_t ready_at_ms, heard_at_ms;

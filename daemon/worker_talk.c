@@ -424,6 +424,7 @@ static void hear_fail(struct supervisor *s, uint32_t seq, const cJSON *o)
         jobs_on_fail(s->device, job, code, message);
     } else if (seq == 0) { /* it could not begin */
         snprintf(s->reason, sizeof(s->reason), "%.250s", message);
+        s->refused = true;
     }
     job_unref(job);
 }

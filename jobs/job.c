@@ -62,6 +62,7 @@ void job_unref(struct job *job)
     free(job->blocks);
     free(job->run);
     free(job->json);
+    free(job->metadata_next);
     free(job);
 }
 
@@ -78,6 +79,11 @@ enum job_status job_status(const struct job *job)
         break;
     }
     return STATUS_FAILED;
+}
+
+const char *job_metadata(const struct job *job)
+{
+    return job->metadata_next ? job->metadata_next : job->row->metadata;
 }
 
 bool job_is_over(const struct job *job)

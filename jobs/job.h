@@ -73,6 +73,8 @@ struct job {
     bool ending;   /* its end is being stored */
     bool preparing, prepared;
     bool lost;               /* its files are damaged */
+    char *metadata_next;     /* owned: as it will be when what is under way is stored, or NULL */
+    int updates;             /* under way */
     int deaths;              /* of workers since the last new block */
     int64_t retry_ms;        /* not to be claimed before */
     const char *cancel_code; /* static; what its cancellation is called */
@@ -82,6 +84,9 @@ struct job {
 
 struct job *job_ref(struct job *job);
 void job_unref(struct job *job);
+
+/* What a change of the metadata is merged into: with the changes before it that are being stored. */
+const char *job_metadata(const struct job *job);
 
 enum job_status job_status(const struct job *job);
 bool job_is_over(const struct job *job);

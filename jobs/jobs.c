@@ -575,6 +575,10 @@ static void update_stored(struct jobs_task *t)
     struct update_task *u = CONTAINER_OF(t, struct update_task, t);
     enum jobs_outcome outcome = JOBS_OK;
 
+    if (--t->job->updates == 0) {
+        free(t->job->metadata_next);
+        t->job->metadata_next = NULL;
+    }
     if (t->rc == ERR_OK) {
         apply_update(u, t->job);
     } else if (t->rc == ERR_NOT_FOUND) {
@@ -651,11 +655,13 @@ void jobs_update(struct jobs *j, const char *id, const struct jobs_update *updat
     u->t.free = free_update;
     u->done = done;
     u->ctx = ctx;
-    if (!fill_update(u, update)) {
+    if (!fill_update(u, update) ||
+        (u->metadata && !job_row_set(&job->metadata_next, u->metadata))) {
         jobs_task_free(&u->t);
         done(ctx, JOBS_INTERNAL, job);
         return;
     }
+    job->updates++;
     jobs_task_post(&u->t);
 }
 
@@ -907,6 +913,10 @@ static void retention_done(struct jobs_task *t)
         log_info("job=%s expired", r->expired.id[i]);
         if (job) {
             job->row->expired_ms = r->now_ms;
+            if (job->row->expires_ms == 0 ||
+                job->row->expires_ms > r->now_ms) { /* for want of space */
+                job->row->expires_ms = r->now_ms;
+            }
             job_changed(job);
         }
     }

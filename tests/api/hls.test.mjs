@@ -167,7 +167,7 @@ test('what is held: now if it is there, at the end of the job, not for ever', as
   const ends = playlist(cancelled.id, '?_HLS_msn=0');
   const gone = d.get(at(deleted.id, 'index.m3u8?_HLS_msn=0'));
   const leaves = await Raw.open(d.port);
-  leaves.send(`GET ${at(cancelled.id, 'index.m3u8?_HLS_msn=0')} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  leaves.send(`GET ${at(cancelled.id, 'index.m3u8?_HLS_msn=0')} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
   await d.get('/healthz'); // by then it is held
   leaves.destroy();
   await d.cancel(cancelled.id);

@@ -65,7 +65,7 @@ test('requests that proxies could read otherwise', async () => {
     `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\n\r\n${GET}`,
     `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A\r\n\r\n${GET}`,
     `GET /healthz HTTP/1.1\r\n\r\n${GET}`,
-    `GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n${GET}`,
+    `GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n${GET}`,
     `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n${GET}`,
   ]) {
     await refusedAndClosed(text, [400, 413, 501]);
@@ -189,14 +189,14 @@ test('a body that is too large: its 413 arrives', async () => {
 });
 
 test('an address that is too long', async () => {
-  const long = await refusedAndClosed(`GET /v1/videos?user=${'u'.repeat(5000)} HTTP/1.1\r\nHost: a\r\n\r\n`, [414]);
+  const long = await refusedAndClosed(`GET /v1/videos?user=${'u'.repeat(5000)} HTTP/1.1\r\nHost: localhost\r\n\r\n`, [414]);
   assertError(long, 414, 'uri_too_long');
   assert.equal(long.headers.connection?.toLowerCase(), 'close');
   const fits = await d.get(`/v1/videos?user=${'u'.repeat(4000)}`);
   assert.equal(fits.status, 200);
 });
 
-const LARGE_HEAD = `GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ${'a'.repeat(20000)}\r\n\r\n`;
+const LARGE_HEAD = `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ${'a'.repeat(20000)}\r\n\r\n`;
 
 test('requests that proxies might understand differently are refused in the one shape', async () => {
   for (const text of [
@@ -220,12 +220,44 @@ test('what never becomes a request is refused and closed', async () => {
   }
 });
 
+test('foreign names and foreign pages are refused', async () => {
+  const ask = async (method, headers) => {
+    const raw = await Raw.open(d.port);
+    const lines = Object.entries({ Host: 'localhost', ...headers }).map(([k, v]) => `${k}: ${v}\r\n`);
+    raw.send(`${method} /v1/queue${method === 'POST' ? '/resume' : ''} HTTP/1.1\r\n${lines.join('')}Content-Length: 0\r\n\r\n`);
+    const r = await raw.response();
+    raw.destroy();
+    return r;
+  };
+  assertError(await ask('GET', { Host: 'evil.example' }), 403, 'origin_not_allowed', 'Host');
+  assertError(await ask('POST', { Origin: 'http://evil.example' }), 403, 'origin_not_allowed', 'Origin');
+  assertError(await ask('POST', { Origin: 'null' }), 403, 'origin_not_allowed', 'Origin');
+  assert.equal((await ask('GET', { Origin: 'http://evil.example' })).status, 200); // a browser keeps the answer
+  assert.equal((await ask('POST', { Origin: 'http://localhost:3000' })).status, 200);
+  assert.equal((await ask('GET', { Host: '127.0.0.1:1' })).status, 200);
+  assert.equal((await ask('GET', { Host: '[::1]:7262' })).status, 200);
+});
+
+test('every head up to 16 KiB is answered, longer ones are refused', async () => {
+  for (let size = 7000; size <= 20000; size += 250) {
+    const raw = await Raw.open(d.port);
+    raw.send(`GET /v1/models HTTP/1.1\r\nHost: localhost\r\nCookie: ${'c'.repeat(size)}\r\n\r\n`);
+    const r = await raw.response();
+    if (size <= 16000) {
+      assert.equal(r.status, 200, `${size} bytes`);
+    } else if (size >= 16400) {
+      assertError(r, 431, 'headers_too_large');
+    }
+    raw.destroy();
+  }
+});
+
 test('heads that are too large', async () => {
   await refusedAndClosed(LARGE_HEAD, [431]);
   const many = Array.from({ length: 2000 }, (_, i) => `X-${i}: abcdef\r\n`).join('');
-  await refusedAndClosed(`GET /healthz HTTP/1.1\r\nHost: a\r\n${many}\r\n`, [431]);
+  await refusedAndClosed(`GET /healthz HTTP/1.1\r\nHost: localhost\r\n${many}\r\n`, [431]);
   const raw = await Raw.open(d.port);
-  raw.send(`GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ${'a'.repeat(8000)}\r\n\r\n`);
+  raw.send(`GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ${'a'.repeat(8000)}\r\n\r\n`);
   assert.equal((await raw.response()).status, 200);
   raw.destroy();
 });
@@ -233,7 +265,7 @@ test('heads that are too large', async () => {
 test('a head that does not end, a body that does not come', async () => {
   const silent = await Raw.open(d.port);
   const head = await Raw.open(d.port);
-  head.send('GET /healthz HTTP/1.1\r\nHost: a\r\n');
+  head.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n');
   const body = await Raw.open(d.port);
   body.send(`${POST}Content-Length: 1000\r\n\r\n{"prompt"`);
   const drip = await Raw.open(d.port);
@@ -266,7 +298,7 @@ test('a client that goes in the middle leaves nothing', async () => {
   for (let i = 0; i < 10; i++) {
     const raw = await Raw.open(d.port);
     raw.send(
-      `POST /v1/videos HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`,
+      `POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`,
     );
     raw.send(body.subarray(0, 50000 + i * 1000).toString('latin1'));
     await until('the bytes', () => raw.socket.writableLength === 0);
@@ -329,7 +361,7 @@ test('methods: what is allowed is told', async () => {
         continue;
       }
       const raw = await Raw.open(d.port);
-      raw.send(`${method} ${target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n`);
+      raw.send(`${method} ${target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n`);
       const r = await raw.response();
       raw.destroy();
       assertError(r, 405, 'method_not_allowed');
@@ -361,7 +393,7 @@ test('HEAD wherever GET', async () => {
   const { id } = await d.create();
   for (const target of ['/healthz', '/readyz', '/version', '/v1/videos', `/v1/videos/${id}`, '/v1/queue', '/v1/models']) {
     const raw = await Raw.open(d.port);
-    raw.send(`HEAD ${target} HTTP/1.1\r\nHost: a\r\n\r\n${GET}`);
+    raw.send(`HEAD ${target} HTTP/1.1\r\nHost: localhost\r\n\r\n${GET}`);
     await raw.wait('two answers', () => raw.text.includes('{"status":"ok"}'));
     const [head, rest] = raw.text.split('\r\n\r\n', 2);
     assert.match(head, /^HTTP\/1\.1 200 /, target);

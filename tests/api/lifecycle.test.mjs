@@ -209,6 +209,13 @@ test('twenty are listed unless more are asked for', async () => {
   await resume();
 });
 
+test('changes of the metadata at the same moment are all kept', async () => {
+  const { id } = await d.completed({});
+  const keys = Array.from({ length: 8 }, (_, i) => `k${i}`);
+  await Promise.all(keys.map((k) => d.ok('POST', `/v1/videos/${id}`, { json: { metadata: { [k]: k } } })));
+  assert.deepEqual(Object.keys((await d.video(id)).metadata).sort(), keys);
+});
+
 test('update: tags, metadata, priority', async () => {
   await pause();
   const { id } = await d.create({ tags: ['a'], metadata: { x: '1', y: '2' } });
