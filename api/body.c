@@ -88,6 +88,11 @@ void body_read(struct body *b, struct api *api, struct http_request *req,
     if (header_is_type(type, "multipart/form-data")) {
         const char *spool_dir = job_files_spool_dir(jobs_files(api->jobs));
 
+        if (!jobs_has_space(api->jobs)) { /* what is uploaded goes to the disk first */
+            api_fail(&e, API_INSUFFICIENT_STORAGE, "", "There is no space left for another video.");
+            finish(b, false, &e);
+            return;
+        }
         if (!multipart_open(&b->multipart, type, spool_dir, api->limits.upload, &e)) {
             finish(b, false, &e);
             return;

@@ -122,6 +122,16 @@ static void send_file(struct api *api, struct http_request *req, const struct jo
         return;
     }
     if (job_files_open_read(jobs_files(api->jobs), job->row->id, s->file, &fd, &size, &err)) {
+        if (err.code == ERR_NOT_FOUND && job->ending) { /* its deletion is being stored */
+            api_refuse_unknown_video(req, job->row->id);
+            return;
+        }
+        if (err.code == ERR_NOT_FOUND && job->row->expires_ms != 0 &&
+            job->row->expires_ms <= api_now_ms(api)) { /* its time is over, which is being stored */
+            api_refuse(req, API_VIDEO_EXPIRED, "video_id", "The files of video '%s' were removed.",
+                       job->row->id);
+            return;
+        }
         log_err("api: job=%s %s; its content is refused", job->row->id, err.msg);
         api_refuse(req, API_INTERNAL_ERROR, "", "The file cannot be read.");
         return;

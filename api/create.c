@@ -24,10 +24,18 @@ struct create {
     struct wait wait;
     struct create_request request;
     struct jobs_new new_job;
-    bool stream;    /* answers with the video itself */
+    bool stream;    /* answers with the video itself: has a reader's place */
     int64_t recent; /* number in api->recent; 0: none */
     char client[HEADER_CLIENT_SIZE];
 };
+
+static void give_place_back(struct create *c)
+{
+    if (c->stream) {
+        c->stream = false;
+        c->p.api->n_readers--;
+    }
+}
 
 static void create_over(struct pending *p, bool delivered)
 {
@@ -41,6 +49,7 @@ static void create_free(struct pending *p)
 {
     struct create *c = CONTAINER_OF(p, struct create, p);
 
+    give_place_back(c);
     link_remove(&c->link);
     create_request_done(&c->request);
     body_done(&c->body);
@@ -66,9 +75,12 @@ static void respond_created(struct create *c, struct job *job)
     int wait_s = header_prefer_wait(http_header(req, "Prefer"));
 
     http_set_headerf(req, "Location", "/v1/videos/%s", job->row->id);
+    create_request_done(&c->request); /* it may wait long: nothing big is kept meanwhile */
+    body_done(&c->body);
     if (c->stream) {
         struct api *api = c->p.api;
 
+        give_place_back(c); /* for stream_open to take */
         stream_open(api, pending_release(&c->p), job, 0);
     } else if (wait_s > 0 && !job_is_over(job)) {
         wait_s = wait_s < API_MAX_WAIT_S ? wait_s : API_MAX_WAIT_S;
@@ -348,6 +360,7 @@ static void start(struct api *api, struct http_request *req, bool stream)
         return;
     }
     c->stream = stream;
+    api->n_readers += stream ? 1 : 0;
     pending_init(&c->p, api, req, create_over, create_free);
     if (read_head(c, &e)) {
         body_read(&c->body, api, req, with_body);

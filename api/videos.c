@@ -173,6 +173,12 @@ static void update_free(struct pending *p)
     free(u);
 }
 
+static void refuse_storing(struct http_request *req, enum jobs_outcome outcome, const char *message)
+{
+    api_refuse(req, outcome == JOBS_NO_SPACE ? API_INSUFFICIENT_STORAGE : API_INTERNAL_ERROR, "",
+               "%s", message);
+}
+
 static void updated(void *ctx, enum jobs_outcome outcome, struct job *job)
 {
     struct update *u = ctx;
@@ -193,7 +199,7 @@ static void updated(void *ctx, enum jobs_outcome outcome, struct job *job)
                    "Only the priority of a video that waits in the queue can be changed.");
         break;
     default:
-        api_refuse(u->p.req, API_INTERNAL_ERROR, "", "The change could not be stored.");
+        refuse_storing(u->p.req, outcome, "The change could not be stored.");
         break;
     }
     pending_unref(&u->p);
@@ -377,7 +383,7 @@ static void cancelled(void *ctx, enum jobs_outcome outcome, struct job *job)
     } else if (outcome == JOBS_NOT_FOUND) {
         api_refuse_unknown_video(w->p.req, w->id);
     } else {
-        api_refuse(w->p.req, API_INTERNAL_ERROR, "", "The cancellation could not be stored.");
+        refuse_storing(w->p.req, outcome, "The cancellation could not be stored.");
     }
     pending_unref(&w->p);
 }
@@ -410,7 +416,7 @@ static void deleted(void *ctx, enum jobs_outcome outcome, struct job *job)
     } else if (outcome == JOBS_NOT_FOUND) {
         api_refuse_unknown_video(w->p.req, w->id);
     } else {
-        api_refuse(w->p.req, API_INTERNAL_ERROR, "", "The deletion could not be stored.");
+        refuse_storing(w->p.req, outcome, "The deletion could not be stored.");
     }
     pending_unref(&w->p);
 }

@@ -44,7 +44,7 @@ static int check_socket(int fd, struct err *err)
     const ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n == 0) {
-        return err_set(err, ERR_IO, "--fd: the daemon is gone");
+        return err_set(err, ERR_CANCELLED, "--fd: the daemon is gone");
     }
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
         return err_set(err, ERR_INVALID, "--fd: %d is not a socket to the daemon: %m", fd);
@@ -112,7 +112,9 @@ int cmd_worker(int argc, char **argv)
     if (rc == ERR_OK) {
         rc = worker_run(&w, &err);
     }
-    if (rc != ERR_OK) {
+    if (rc == ERR_CANCELLED) { /* it would tell nobody anything new */
+        log_info("worker: %s", err.msg);
+    } else if (rc != ERR_OK) {
         log_err("worker: %s", err.msg);
     }
     return cli_exit_status(rc, usage);

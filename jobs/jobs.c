@@ -347,10 +347,17 @@ static void free_create(struct jobs_task *t)
     free(c->reference_data);
 }
 
-static enum jobs_outcome may_accept(const struct jobs *j, const struct jobs_new *n)
+bool jobs_has_space(const struct jobs *j)
 {
     int64_t space;
     struct err ignored;
+
+    return job_files_free_space(j->options.files, &space, &ignored) != ERR_OK ||
+           space >= j->limits.min_free_bytes;
+}
+
+static enum jobs_outcome may_accept(const struct jobs *j, const struct jobs_new *n)
+{
     int own = 0;
 
     if (j->draining || j->closing) {
@@ -371,11 +378,7 @@ static enum jobs_outcome may_accept(const struct jobs *j, const struct jobs_new 
     if (own >= j->limits.queue_per_client && n->client[0]) {
         return JOBS_CLIENT_FULL;
     }
-    if (job_files_free_space(j->options.files, &space, &ignored) == ERR_OK &&
-        space < j->limits.min_free_bytes) {
-        return JOBS_NO_SPACE;
-    }
-    return JOBS_OK;
+    return jobs_has_space(j) ? JOBS_OK : JOBS_NO_SPACE;
 }
 
 static bool fill_row(struct job_row *row, const struct jobs_new *n, const char *spec,

@@ -82,6 +82,9 @@ void jobs_pause_queue(struct jobs *j, bool paused);
  * aside at their last block. */
 void jobs_drain(struct jobs *j, int64_t timeout_ms, void (*drained)(void *ctx), void *ctx);
 
+/* Is more than limits.min_free_bytes free? */
+bool jobs_has_space(const struct jobs *j);
+
 struct events *jobs_events(const struct jobs *j);
 struct job_files *jobs_files(const struct jobs *j);
 struct store_thread *jobs_storage(const struct jobs *j);
