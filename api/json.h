@@ -19,8 +19,9 @@
 enum {
     JSON_MAX_VALUES = 4096, /* in all */
     JSON_MAX_MEMBERS = 256, /* of one object */
-    JSON_MAX_NAME = 256,    /* bytes as written */
-    JSON_MAX_NUMBER = 60,   /* likewise; cJSON cuts at 63 */
+    /* Bytes as written, with the quotes: 64 characters, each escaped as two \uXXXX. */
+    JSON_MAX_NAME = 64 * 12 + 2,
+    JSON_MAX_NUMBER = 60, /* likewise; cJSON cuts at 63 */
 };
 
 /* The largest integer that, and whose neighbours, a double holds. */

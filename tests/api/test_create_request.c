@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/json.h"
 #include "base/str.h"
 #include "tests/support/alloc_fail.h"
 #include "tests/support/test.h"
@@ -824,4 +825,25 @@ TEST(create_request_survives_every_failed_allocation)
         EXPECT(!ok);
         EXPECT_INT(e.code, API_INTERNAL_ERROR);
     }
+}
+
+/* What is stored must be readable again: the next change is merged into it. */
+TEST(create_request_metadata_of_escapes_can_be_read_again)
+{
+    char name[65];
+    cJSON *given = cJSON_CreateObject();
+    cJSON *again = NULL;
+    struct api_error e;
+    struct err err;
+    char *text = NULL;
+
+    memset(name, '\x0f', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    EXPECT(cJSON_AddStringToObject(given, name, "x"));
+    EXPECT(create_request_metadata(given, &text, &e));
+    EXPECT_OK(json_parse(&again, text, strlen(text), 4, &err));
+    EXPECT(cJSON_GetObjectItemCaseSensitive(again, name));
+    cJSON_Delete(again);
+    cJSON_Delete(given);
+    free(text);
 }
