@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "api/api_internal.h"
 #include "api/guard.h"
@@ -17,14 +16,6 @@ enum {
     READER_RETRY_MS = 5000,
     RECENT_AT_START = 100
 };
-
-static int64_t wall_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* What was created just before this start, for clients that repeat now. */
 static void fill_recent(void *ctx, const struct jobs_page *page)
@@ -51,7 +42,7 @@ int api_open(struct api **ret, const struct api_options *options, struct err *er
     }
     api->options = *options;
     if (!api->options.now_ms) {
-        api->options.now_ms = wall_ms;
+        api->options.now_ms = clock_wall_ms;
     }
     api->limits = options->limits;
     api->jobs = options->jobs;

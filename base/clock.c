@@ -10,7 +10,10 @@ int64_t clock_now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-int64_t clock_wall_s(void)
+int64_t clock_wall_ms(void)
 {
-    return (int64_t)time(NULL);
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }

@@ -9,8 +9,8 @@
 /* Nanoseconds since an arbitrary start; never goes back. */
 int64_t clock_now_ns(void);
 
-/* Seconds since the Unix epoch. */
-int64_t clock_wall_s(void);
+/* Milliseconds since the Unix epoch. */
+int64_t clock_wall_ms(void);
 
 static inline double clock_seconds(int64_t ns)
 {

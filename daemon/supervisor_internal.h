@@ -7,10 +7,6 @@
 #include "daemon/supervisor.h"
 #include "worker/wire.h"
 
-enum {
-    TALK_MAX_PREPARES = 4096,
-};
-
 /* Something that was asked of the worker and is not answered. */
 struct talk_prepare {
     uint32_t seq;

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "jobs/jobs_internal.h"
 
@@ -17,14 +17,6 @@ enum {
     RING_BYTES = 4 << 20,
     MAX_SPEC = 4 << 20, /* two prompts of 32000 characters, escaped */
 };
-
-static int64_t real_now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 int64_t jobs_now(const struct jobs *j)
 {
@@ -162,7 +154,7 @@ int jobs_open(struct jobs **ret, const struct jobs_options *options, struct stor
     j->options = *options;
     j->limits = options->limits;
     if (!j->options.now_ms) {
-        j->options.now_ms = real_now_ms;
+        j->options.now_ms = clock_wall_ms;
     }
     rc = events_open(&j->events, RING_EVENTS, RING_BYTES, err);
     if (rc == ERR_OK) {
@@ -360,7 +352,7 @@ static enum jobs_outcome may_accept(const struct jobs *j, const struct jobs_new 
 {
     int own = 0;
 
-    if (j->draining || j->closing) {
+    if (j->draining) {
         return JOBS_DRAINS;
     }
     if (!j->has_facts) {
@@ -1041,7 +1033,7 @@ enum jobs_readiness jobs_readiness(const struct jobs *j)
     bool any = false;
     bool broken = j->n_devices > 0;
 
-    if (j->draining || j->closing) {
+    if (j->draining) {
         return JOBS_DRAINING;
     }
     if (j->store_failed) {
@@ -1107,11 +1099,6 @@ struct events *jobs_events(const struct jobs *j)
 struct job_files *jobs_files(const struct jobs *j)
 {
     return j->options.files;
-}
-
-struct store_thread *jobs_storage(const struct jobs *j)
-{
-    return j->options.storage;
 }
 
 size_t jobs_backlog(const struct jobs *j)

@@ -87,7 +87,6 @@ bool jobs_has_space(const struct jobs *j);
 
 struct events *jobs_events(const struct jobs *j);
 struct job_files *jobs_files(const struct jobs *j);
-struct store_thread *jobs_storage(const struct jobs *j);
 
 /* ---- accepting ---- */
 

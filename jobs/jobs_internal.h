@@ -78,7 +78,7 @@ struct jobs {
     struct jobs_device *devices[JOBS_MAX_DEVICES]; /* owned */
     struct job_list creating;                      /* whose insertion is under way */
     int queued, running; /* of `unfinished`: waiting, and claimed for a device */
-    bool queue_paused, draining, closing;
+    bool queue_paused, draining;
     bool careful; /* a worker died while it prepared jobs: one at a time from now on */
     void (*drained)(void *ctx);
     void *drained_ctx;

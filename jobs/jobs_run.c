@@ -402,7 +402,7 @@ static struct jobs_device *idle_device(const struct jobs *j)
 
 void jobs_schedule(struct jobs *j)
 {
-    while (!j->queue_paused && !j->draining && !j->closing) {
+    while (!j->queue_paused && !j->draining) {
         struct job *job = next_job(j);
         struct jobs_device *d = idle_device(j);
 

@@ -262,7 +262,7 @@ static int delete_inside(struct sqlite_store *s, const char *id, struct err *err
         rc = sql_prepare(&q, &s->db, "INSERT INTO tombstone(deleted_ms, id) VALUES(?, ?)", err);
     }
     if (rc == ERR_OK) {
-        sql_bind_int(&q, clock_wall_s() * 1000);
+        sql_bind_int(&q, clock_wall_ms());
         rc = run_on_job(s, &q, id, err);
     }
     return rc;
