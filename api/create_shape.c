@@ -8,7 +8,6 @@
 enum {
     SIDE_MAX = 1920,
     SIDE_MIN = 64, /* or the model's own, if that is less */
-    DEFAULT_SECONDS = 4,
 };
 
 #define UPSCALED_FROM 1.6 /* times the generated area */
@@ -256,7 +255,7 @@ static bool choose_length(struct create_parse *p)
         return false;
     }
     if (frames == 0) {
-        frames = llround(DEFAULT_SECONDS * spec->fps);
+        frames = llround(FACTS_DEFAULT_SECONDS * spec->fps);
         frames = frames > max ? max : frames;
     }
     spec->num_frames = frames;

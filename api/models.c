@@ -11,7 +11,6 @@
 /* Of the contract (API.md 3.3), as create_request_parse has them. */
 enum {
     OUTPUT_MAX_PIXELS = 1920 * 1088, /* any model's pictures are resized up to this */
-    DEFAULT_SECONDS = 4,
 };
 
 /* A tree being built: the first failure, which is want of memory, stays. */
@@ -104,7 +103,7 @@ static void add_lengths(struct tree t, const struct api_limits *l, const struct 
 {
     const int64_t max_frames =
         facts->max_frames < l->max_frames ? facts->max_frames : l->max_frames;
-    const int64_t frames = llround(DEFAULT_SECONDS * facts->fps);
+    const int64_t frames = llround(FACTS_DEFAULT_SECONDS * facts->fps);
     const struct job_spec standard = {
         .num_frames = frames < max_frames ? frames : max_frames,
         .fps = facts->fps,

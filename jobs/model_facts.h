@@ -15,7 +15,8 @@
 enum {
     FACTS_MAX_ALIASES = 16,
     FACTS_MAX_SIZES = 128,
-    FACTS_ID = 65
+    FACTS_ID = 65,
+    FACTS_DEFAULT_SECONDS = 4, /* of a video whose length nobody says, whatever the model */
 };
 
 struct model_size {
