@@ -578,10 +578,12 @@ static void storing_failed(struct jobs_task *t)
     }
 }
 
+/* Without a device: its worker died while the last block was being stored, and the job is on its way back to the
+ * queue; the next one finishes it. */
 static void finish_if_complete(struct job *job)
 {
-    if (job->run && job->run->rendered && !job->run->finishing && !job->run->end_code[0] &&
-        all_blocks_stored(job)) {
+    if (job->run && job->device && job->run->rendered && !job->run->finishing &&
+        !job->run->end_code[0] && all_blocks_stored(job)) {
         send_finish(job);
     }
 }

@@ -307,7 +307,7 @@ class Storm {
   }
 
   async poller() {
-    while (this.storming || this.running.length > 0) {
+    while ((this.storming || this.running.length > 0) && !this.d.fallen) {
       await Promise.all(this.running.map((j) => j.poll()));
       await delay(20);
     }
@@ -326,7 +326,7 @@ class Storm {
     const seen = this.last[what] ?? 0;
     const deadline = Date.now() + 3 * this.pace;
 
-    while ((this.last[what] ?? 0) === seen && Date.now() < deadline) {
+    while ((this.last[what] ?? 0) === seen && Date.now() < deadline && !this.d.fallen) {
       await delay(1);
     }
     await delay(short);
@@ -335,7 +335,7 @@ class Storm {
   async strike(whom) {
     this.killed[whom]++;
     if (whom === 'worker') {
-      await until('there is a worker to be killed', () => this.d.killWorker(), 15000, 2);
+      await until('there is a worker to be killed', () => this.d.killWorker() || this.d.fallen, 15000, 2);
       return;
     }
     if (whom === 'both') {
@@ -359,7 +359,7 @@ class Storm {
   async killer(n) {
     const total = () => Object.values(this.killed).reduce((a, b) => a + b);
 
-    while (total() < n) {
+    while (total() < n && !this.d.fallen) {
       await this.moment();
       await this.strike(pick(['worker', 'worker', 'worker', 'daemon', 'daemon', 'both']));
     }
@@ -367,7 +367,7 @@ class Storm {
   }
 
   async calm() {
-    await until('all jobs are over', () => this.running.length === 0, 120000).catch(() => {
+    await until('all jobs are over', () => this.running.length === 0 || this.d.fallen, 120000).catch(() => {
       for (const j of this.running) {
         this.problems.push(`stuck: ${j.id} ${j.object.status} ${j.object.phase} blocks ${JSON.stringify(j.object.blocks)}`);
         j.stream.wanted = false;
@@ -380,7 +380,7 @@ class Storm {
       const what = `the readers of ${j.id} are done`;
       const late = (e) => this.problems.push(`${what}: not (${e.message})`);
 
-      if (j.fate === 'delete') {
+      if (j.fate === 'delete' || this.d.fallen) {
         continue; // how theirs end depends on when it was
       }
       await until(what, async () => (await Promise.race([j.stream.done.then(() => 1), delay(0)])) === 1, 20000).catch(late);
@@ -466,6 +466,11 @@ async function storm(report, lab, kind, n) {
   parts.forEach((p) => p.catch(broke));
   await s.killer(n).catch(broke);
   await s.calm().catch(broke);
+  await d.settle();
+  if (d.fallen) {
+    report.tell(`${kind}: the storm`, [d.fallen, ...s.problems.slice(0, 5)]); // the rest would only follow from it
+    return;
+  }
   report.tell(`${kind}: nothing stuck, nothing broke`, s.problems);
 
   const by = (fate) => s.jobs.filter((j) => j.fate === fate);

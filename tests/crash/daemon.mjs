@@ -207,6 +207,7 @@ export class Daemon {
     this.listeners = new Set();
     this.port = 0;
     this.child = null;
+    this.fallen = ''; // it ended though nobody killed it: how, and its last words; nobody waits for it any more
     lab.daemons.push(this);
   }
 
@@ -232,13 +233,12 @@ export class Daemon {
 
     this.gone = new Promise((resolve) => {
       child.once('error', (e) => {
-        this.errors.push(`${BINARY}: ${e.message}`);
+        this.fall(`cannot be started: ${e.message}`);
         resolve(e.code);
       });
       child.once('exit', (code, signal) => {
         if (this.dying !== child) {
-          this.errors.push(`the daemon died by itself: ${signal ?? code}; ${this.log.slice(-5).join(' | ')}`);
-          this.farewell();
+          this.fall(`${this.port ? 'died by itself' : 'ended at its start'}: ${signal ?? `exit status ${code}`}`);
         }
         resolve(signal ?? code);
       });
@@ -253,16 +253,32 @@ export class Daemon {
     });
   }
 
+  // Said at once: what follows from it is told much later, and is not the reason.
+  fall(how) {
+    const what = `the daemon ${how} (life ${this.lives} of ${path.basename(this.dir)})`;
+
+    console.log(`!! ${what}; its last words:`);
+    this.log.slice(-10).forEach((line) => console.log(`    ${line}`));
+    this.fallen ||= `${what}; ${this.log.slice(-3).join(' | ')}`;
+    this.errors.push(this.fallen);
+    this.farewell();
+  }
+
+  // A child that is replaced may still be heard.
   read(line, child) {
     let m;
 
-    this.log.push(line);
     this.history.push(line);
+    if (child === this.child) {
+      this.log.push(line);
+    }
     if ((m = / listening address=127\.0\.0\.1:(\d+)/.exec(line))) {
-      this.port = this.dying === child ? 0 : Number(m[1]);
+      if (child === this.child && child !== this.dying) {
+        this.port = Number(m[1]);
+      }
     } else if ((m = / worker ready pid=(\d+)/.exec(line))) {
       this.workers.add(Number(m[1]));
-    } else if (/ error |Sanitizer|runtime error|BUG/.test(line)) {
+    } else if (/ error |Sanitizer|runtime error|^bug: /.test(line)) {
       this.errors.push(line);
     }
     for (const fn of this.listeners) {
@@ -273,12 +289,14 @@ export class Daemon {
   // Until it listens; with `ready` until a worker is ready, too.
   async start(ready = true) {
     this.spawn();
-    await until('the daemon listens', () => {
-      if (!this.child.pid || this.child.exitCode !== null || this.child.signalCode !== null) {
-        throw new Error(`the daemon ended at its start: ${this.log.slice(-3).join(' | ')}`);
-      }
-      return this.port > 0 && (!ready || this.log.some((l) => l.includes(' worker ready ')));
+    const listens = () => this.port > 0 && (!ready || this.log.some((l) => l.includes(' worker ready ')));
+
+    await until('the daemon listens', () => this.fallen || listens()).catch((e) => {
+      throw new Error(`${e.message}; ${this.log.slice(-3).join(' | ')}`);
     });
+    if (this.fallen) {
+      throw new Error(this.fallen);
+    }
   }
 
   note(what) {
@@ -318,6 +336,11 @@ export class Daemon {
     this.note('end');
   }
 
+  // Its connections end a moment before its own end is known.
+  async settle() {
+    await Promise.race([this.gone, delay(200)]);
+  }
+
   killWorker() {
     const pid = this.worker();
 
@@ -327,8 +350,12 @@ export class Daemon {
   async kill() {
     this.worker();
     this.farewell();
-    kill(this.child.pid);
-    await this.gone;
+    this.child.kill('SIGKILL');
+    const how = await this.gone;
+
+    if (how !== 'SIGKILL' && !this.fallen) {
+      this.fall(`was about to be killed, but had ended by itself: ${how}`);
+    }
   }
 
   // In good order: everything is drained.
@@ -365,7 +392,7 @@ export class Daemon {
   request(method, target, { body, headers = {}, ms = 30000 } = {}) {
     return new Promise((resolve, reject) => {
       if (!this.port) {
-        reject(new Error('the daemon is not there'));
+        reject(new Error(this.fallen || 'the daemon is not there'));
         return;
       }
       const req = http.request(
@@ -414,7 +441,10 @@ export class Daemon {
       } catch (e) {
         cut ||= this.port > 0 || !/not there|ECONNREFUSED/.test(e.message);
         if (deaths === this.deaths && this.port) {
-          throw e;
+          await this.settle();
+        }
+        if (this.fallen || (deaths === this.deaths && this.port)) {
+          throw new Error(`${method} ${target}: ${this.fallen || e.message}`);
         }
         if (Date.now() > deadline) {
           throw new Error(`${method} ${target}: ${e.message}; not within ${ms} ms`);
@@ -489,7 +519,9 @@ export class StreamReader {
   async run() {
     const deadline = Date.now() + 600000;
 
-    while (!this.bytes && !this.refused && this.problems.length === 0 && Date.now() < deadline) {
+    const wanting = () => !this.bytes && !this.refused && this.problems.length === 0;
+
+    while (wanting() && !this.daemon.fallen && Date.now() < deadline) {
       const deaths = this.daemon.deaths;
 
       if (!this.daemon.port) {
@@ -565,7 +597,7 @@ export class EventReader {
   }
 
   async run() {
-    while (!this.ended && !this.closed && this.problems.length < 5) {
+    while (!this.ended && !this.closed && !this.daemon.fallen && this.problems.length < 5) {
       if (!this.daemon.port) {
         await delay(5);
         continue;

@@ -160,6 +160,34 @@ TEST(jobs_a_dead_worker_costs_a_restart_and_three_without_a_block_the_job)
     fixture_close(&f);
 }
 
+TEST(jobs_whose_worker_dies_while_the_last_block_is_stored_only_finish)
+{
+    const struct model_facts facts = {.id = "tiny"};
+    const struct jobs_rendered rendered = {.inference_s = 1, .stages = "{}"};
+    struct jobs_block last = {.index = 1, .first_frame = 4, .frames = 4, .fragment_bytes = 3};
+    struct fixture f;
+    struct job *job;
+
+    fixture_open(&f);
+    job = fixture_create(&f, "", 0, 2);
+    fixture_block(&f, job, 0);
+    last.fragment = strdup("end");
+    EXPECT(jobs_on_block(f.device, job, &last));
+    jobs_on_rendered(f.device, job, &rendered);
+    jobs_on_down(f.device, "killed by signal 9", false);
+    fixture_settle(&f);
+    EXPECT_INT(f.finishes, 0); /* nobody is there to do it */
+    EXPECT_INT(job->row->blocks, 2);
+    jobs_on_ready(f.device, &facts);
+    fixture_settle(&f);
+    EXPECT_INT(f.starts, 1);
+    EXPECT_INT(f.finishes, 1);
+    fixture_finished(&f, job);
+    EXPECT_INT(job_status(job), STATUS_COMPLETED);
+    EXPECT_INT(job->row->restarts, 1);
+    fixture_close(&f);
+}
+
 TEST(jobs_cancelling_a_queued_one_is_immediate)
 {
     struct fixture f;
