@@ -1,5 +1,6 @@
 # sanad: out-of-tree build. Objects live in build/$(MODE), so modes coexist.
-#   make [MODE=release|debug|asan|tsan] [CUDA=auto|no]   (CUDA: the GPU backend is not there yet)
+#   make [MODE=release|debug|asan|tsan] [CUDA=auto|no] [CUDA_ARCHS=native|all|"80 90a"] [CUDA_HOME=DIR]
+# The GPU backend is a plugin of its own, built where there is nvcc; nothing else needs a CUDA toolkit.
 # Adding a source file edits nothing here: folders are searched by wildcard.
 
 MODE    ?= release
@@ -55,11 +56,12 @@ OPT_tsan    := -O1 -g -fsanitize=thread
 OPT         := $(OPT_$(MODE))
 $(if $(OPT),,$(error MODE must be release, debug, asan or tsan, not '$(MODE)'))
 
-CPPFLAGS := -I. -D_GNU_SOURCE -DSANAD_VERSION='"$(VERSION)"' -DSANAD_DATADIR='"$(PREFIX)/share/sanad"'
+CPPFLAGS := -I. -D_GNU_SOURCE -DSANAD_VERSION='"$(VERSION)"' -DSANAD_DATADIR='"$(PREFIX)/share/sanad"' \
+            -DSANAD_LIBDIR='"$(PREFIX)/lib/sanad"'
 CFLAGS   := -std=c17 $(OPT) -pthread
 CXXFLAGS := -std=c++17 $(OPT) -pthread
 LDFLAGS  := $(filter -fsanitize%,$(OPT)) -pthread
-LIBS     := $(PKG_LIBS) -lstdc++ -lm
+LIBS     := $(PKG_LIBS) -lstdc++ -lm -ldl
 
 LIB      := $(B)/libsanad.a
 LIB_OBJ  := $(C_SRC:%.c=$(B)/%.o) $(CC_SRC:%.cc=$(B)/%.o)
@@ -69,7 +71,8 @@ TEST_EXE := $(TESTS:%.c=$(B)/%)
 # Test programs count allocations down (tests/support/alloc_fail.h); the product does not.
 WRAP     := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup
 
-.PHONY: all build-tests demo test test-threads golden bench lint format fuzz install clean FORCE
+.PHONY: all build-tests demo test test-threads golden bench lint format fuzz install clean FORCE \
+        cuda cuda-test hostsim-test
 all: $(B)/sanad
 
 # A change of flags rebuilds; an unchanged stamp does not.
@@ -112,6 +115,125 @@ $(B)/bench-engine: $(BENCH:%.c=$(B)/%.o) $(LIB)
 -include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(SUP_OBJ:.o=.d) $(TEST_EXE:=.d) \
          $(GOLD:%.c=$(B)/%.d) $(BENCH:%.c=$(B)/%.d)
 
+# ---- the CUDA plugin: every kernels/*.cu, by nvcc, and by g++ against a simulator of the GPU ----
+
+CU_SRC     := $(wildcard kernels/*.cu)
+PLUGIN_C   := base/err.c kernels/convert.c kernels/tensor.c
+PLUGIN_OBJ := $(PLUGIN_C:%.c=$(B)/pic/%.o)
+comma      := ,
+
+$(B)/pic/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "cc  $< (plugin)"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN_C) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+# One symbol is for others to see.
+define check_exports
+@nm -D --defined-only $(1) | awk '$$3 != "sanad_cuda_get" { print "$(1) exports " $$3; bad = 1 } END { exit bad }' || { rm -f $(1); exit 1; }
+endef
+
+NVCC := $(firstword $(and $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc) \
+          $(wildcard /usr/local/cuda/bin/nvcc))
+ifneq ($(NVCC),)
+CUDA_ROOT   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+CUDART      := $(firstword $(wildcard $(foreach d,lib64 lib targets/x86_64-linux/lib targets/sbsa-linux/lib, \
+                 $(CUDA_ROOT)/$(d)/libcudart_static.a)) -lcudart_static)
+NVCC_NAME   := $(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/CUDA \1/p')
+CUDA_ARCHS  ?= native
+# What the GPUs of this machine are, else Hopper; and PTX for everything newer.
+ARCHS_native = $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv$(comma)noheader 2>/dev/null | \
+                 sed -n 's/^\([0-9]*\)\.\([0-9]\)$$/\1\2/p' | sed 's/^90$$/90a/' | sort -u),90a)
+ARCHS_all    = 80 86 89 90a 100 120
+ARCHS       := $(or $(ARCHS_$(CUDA_ARCHS)),$(CUDA_ARCHS))
+NVCC_SIZE   := $(if $(shell $(NVCC) --help | grep -e --compress-mode),--compress-mode=size)
+NVCC_FLAGS  := -std=c++17 -O3 -lineinfo -I. -D_GNU_SOURCE \
+               -DSANAD_CUDA_BUILD='"$(NVCC_NAME), $(ARCHS:%=sm_%$(comma)) ptx_80"' \
+               $(foreach a,$(ARCHS),-gencode arch=compute_$(a)$(comma)code=sm_$(a)) \
+               -gencode arch=compute_80$(comma)code=compute_80 $(NVCC_SIZE) \
+               -Xptxas -v,-warn-spills,-warn-lmem-usage \
+               -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-Wall,-Wextra
+CU_OBJ      := $(CU_SRC:%.cu=$(B)/cuda/%.o)
+
+$(B)/cuda/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(NVCC) $(NVCC_FLAGS))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(NVCC) $(NVCC_FLAGS))' > $@
+
+# A kernel that spills registers or has a stack frame fails the build.
+$(B)/cuda/%.o: %.cu $(B)/cuda/flags tools/ptxas_gate.awk
+	@mkdir -p $(@D)
+	@echo "nvcc $<"
+	@$(NVCC) $(NVCC_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< >$(@:.o=.log) 2>&1 || { cat $(@:.o=.log); exit 1; }
+	@awk -f tools/ptxas_gate.awk $(@:.o=.log) || { rm -f $@; exit 1; }
+
+$(B)/libsanad_cuda.so: $(CU_OBJ) $(PLUGIN_OBJ)
+	@echo "ld  $@"
+	@$(CC) -shared -Wl,-z,defs -o $@ $^ $(CUDART) -lpthread -ldl -lrt -lm
+	$(call check_exports,$@)
+
+-include $(CU_OBJ:.o=.d)
+ifneq ($(filter release debug,$(MODE)),)
+ifneq ($(CUDA),no)
+all: $(B)/libsanad_cuda.so
+endif
+endif
+endif
+
+cuda: $(if $(NVCC),$(B)/libsanad_cuda.so)
+	@$(if $(NVCC),:,echo "make cuda: no nvcc in PATH or /usr/local/cuda/bin; set CUDA_HOME" >&2; exit 1)
+
+# The simulator: not under ThreadSanitizer, which does not know its fibers.
+SIM_SRC   := $(wildcard tests/hostsim/*.cc)
+SIM_OPT   := $(subst -O3,-O2,$(OPT))
+SIM_OBJ   := $(CU_SRC:%.cu=$(B)/hostsim/%.o) $(SIM_SRC:%.cc=$(B)/hostsim/%.o)
+SIM_FLAGS := -std=c++17 $(SIM_OPT) -pthread -fPIC -fvisibility=hidden -DSANAD_HOSTSIM \
+             -DSANAD_CUDA_BUILD='"host simulator"' $(filter-out -Wshadow,$(WARN)) -Wno-unknown-pragmas
+
+$(B)/hostsim/%.o: %.cu $(B)/flags
+	@mkdir -p $(@D)
+	@echo "sim $<"
+	@$(CXX) -x c++ $(CPPFLAGS) $(SIM_FLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/hostsim/%.o: %.cc $(B)/flags
+	@mkdir -p $(@D)
+	@echo "sim $<"
+	@$(CXX) $(CPPFLAGS) $(SIM_FLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/libsanad_hostsim.so: $(SIM_OBJ) $(PLUGIN_OBJ)
+	@echo "ld  $@"
+	@$(CXX) -shared $(LDFLAGS) -Wl,-z,nodelete $(if $(filter -fsanitize%,$(OPT)),,-Wl$(comma)-z$(comma)defs) -o $@ $^ -ldl
+	$(call check_exports,$@)
+
+# What the simulator itself is made to find.
+SIM_TESTS := $(patsubst %.cu,$(B)/hostsim/%.o,$(wildcard tests/hostsim/*.cu))
+$(B)/hostsim/test_hostsim: $(SIM_TESTS) $(SIM_SRC:%.cc=$(B)/hostsim/%.o) $(B)/tests/support/test.o
+	@echo "ld  $@"
+	@$(CXX) $(LDFLAGS) -o $@ $^ -ldl -lm
+
+CUDA_TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/cuda/test_*.c)))
+$(CUDA_TESTS): $(B)/%: $(B)/%.o $(SUP_OBJ) $(LIB)
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ $(LIBS)
+
+-include $(SIM_OBJ:.o=.d) $(SIM_TESTS:.o=.d) $(PLUGIN_OBJ:.o=.d) $(CUDA_TESTS:=.d)
+
+# cuBLASLt's own types, where there is a toolkit; a program that needs nothing else is run once.
+$(CUDA_TESTS:=.o): PKG_CFLAGS += $(if $(CUDA_ROOT),-isystem $(CUDA_ROOT)/include)
+CUDA_PLAIN := $(filter %/test_blas_recipes,$(CUDA_TESTS))
+
+# The others three times: the simulated threads run forward, backward and in a mixed order.
+HOSTSIM_BUILD := $(CUDA_TESTS) $(B)/libsanad_hostsim.so $(if $(SIM_TESTS),$(B)/hostsim/test_hostsim)
+HOSTSIM := $(if $(filter tsan,$(MODE)),,$(if $(SIM_TESTS),$(B)/hostsim/test_hostsim) $(CUDA_PLAIN) \
+             $(foreach order,0 1 2,$(foreach t,$(filter-out $(CUDA_PLAIN),$(CUDA_TESTS)), \
+             "tests/hostsim/run.sh $(order) $(B)/libsanad_hostsim.so $(t)")))
+hostsim-test:
+	@$(MAKE) --no-print-directory -j$(JOBS) $(HOSTSIM_BUILD)
+	@tests/run.sh $(HOSTSIM)
+
+# The same programs on a GPU.
+cuda-test: cuda $(CUDA_TESTS)
+	@SANAD_CUDA_PLUGIN=$(abspath $(B))/libsanad_cuda.so TEST_NO_SKIP=1 \
+	    tests/run.sh $(filter-out %/test_device_lost,$(CUDA_TESTS)) # that one needs the simulator's faults
+
 # ---- what users and CI call ----
 
 # One command on a fresh machine: packages, build, a video.
@@ -126,9 +248,9 @@ test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
 	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" \
-	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS)
+	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS) $(HOSTSIM)
 
-build-tests: $(TEST_EXE) $(B)/golden
+build-tests: $(TEST_EXE) $(B)/golden $(if $(HOSTSIM),$(HOSTSIM_BUILD))
 
 # The tests in which threads meet, for MODE=tsan.
 THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render \
@@ -152,7 +274,7 @@ lint:
 	@tools/lint.sh
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 
 # libFuzzer, FUZZ_SECONDS for each target; what it finds and says is in build/fuzz/.
 FUZZ_SECONDS ?= 60
@@ -186,6 +308,14 @@ fuzz:
 install: all
 	install -D -m 755 $(B)/sanad $(DESTDIR)$(PREFIX)/bin/sanad
 	install -D -m 644 docs/sanad.1 $(DESTDIR)$(PREFIX)/share/man/man1/sanad.1
+	$(if $(filter no,$(CUDA)),,@if [ -e $(B)/libsanad_cuda.so ]; then set -x; \
+	    install -D -m 755 $(B)/libsanad_cuda.so $(DESTDIR)$(PREFIX)/lib/sanad/libsanad_cuda.so; fi)
 
 clean:
 	rm -rf build demo.mp4
+
+# Everything that only a machine with a GPU can tell: needs the CUDA toolkit, a C and C++ compiler and make.
+#   GPU_CHECK=quick  OUT=DIR  CJSON=DIR  DIFFUSERS_SRC=DIR  (bench/gpu/gpu_check.sh)
+.PHONY: gpu-check
+gpu-check:
+	@bench/gpu/gpu_check.sh

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/config_value.h"
+
 static struct cli_option *find_option(struct cli_option *options, int n, const char *name,
                                       size_t len)
 {
@@ -53,6 +55,17 @@ static int parse_number(const struct cli_option *o, const char *text, struct err
     }
     *(double *)o->to = v;
     return ERR_OK;
+}
+
+static int parse_bytes(const struct cli_option *o, const char *text, struct err *err)
+{
+    const struct config_row row = {.type = CONFIG_BYTES, .min = o->min, .max = o->max, .unit = ""};
+
+    if (config_value_set(o->to, &row, text)) {
+        return ERR_OK;
+    }
+    config_value_refuse(&row, text, err);
+    return err_prefix(err, "--%s", o->name);
 }
 
 static int parse_size(const struct cli_option *o, const char *text, struct err *err)
@@ -108,6 +121,8 @@ static int set_option(struct cli_option *o, const char *text, struct err *err)
         return parse_int(o, text, err);
     case CLI_NUMBER:
         return parse_number(o, text, err);
+    case CLI_BYTES:
+        return parse_bytes(o, text, err);
     case CLI_SIZE:
         return parse_size(o, text, err);
     case CLI_LIST:

@@ -18,6 +18,7 @@ enum cli_type {
     CLI_TEXT,   /* const char ** */
     CLI_INT,    /* int64_t *, within [min, max] */
     CLI_NUMBER, /* double *, within [min, max] */
+    CLI_BYTES,  /* int64_t *, within [min, max], "24GiB" */
     CLI_SIZE,   /* int64_t[2] *, "832x480" */
     CLI_LIST,   /* struct cli_list *, may be repeated */
 };
@@ -36,7 +37,7 @@ struct cli_option {
     char letter;      /* 0: none */
     enum cli_type type;
     void *to;
-    double min, max;   /* CLI_INT, CLI_NUMBER */
+    double min, max;   /* CLI_INT, CLI_NUMBER, CLI_BYTES */
     const char *value; /* as --help shows it, "N"; NULL for flags */
     const char *help;
     bool given; /* set by parsing */

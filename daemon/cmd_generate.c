@@ -14,10 +14,12 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "daemon/cache_path.h"
 #include "daemon/cli_options.h"
 #include "daemon/model_path.h"
 #include "daemon/output_file.h"
 #include "daemon/progress.h"
+#include "worker/device_choice.h"
 
 enum {
     MAX_SEED_BITS = 53,
@@ -26,8 +28,9 @@ enum {
 
 struct generate {
     /* As given. */
-    const char *prompt, *output, *model, *image, *negative, *device;
-    int64_t size[2], frames, seed, steps, motion_score, threads, crf, memory_mib;
+    const char *prompt, *output, *model, *image, *negative;
+    struct device_choice device;
+    int64_t size[2], frames, seed, steps, motion_score, crf, memory_mib;
     double seconds, guidance, flow_shift;
     struct cli_list prompt_at;
     bool exact_size, json, help;
@@ -35,6 +38,7 @@ struct generate {
     struct session_switch switches[CLI_LIST_MAX];
     struct render_options render;
     char default_model[MODEL_PATH_LEN];
+    char algos[MODEL_PATH_LEN];
     /* While it runs. */
     struct progress progress;
     struct output_file file;
@@ -97,12 +101,13 @@ static int choose_seed(struct generate *g, struct err *err)
     return ERR_OK;
 }
 
-static int choose_device(const struct generate *g, struct err *err)
+static int check_device(const struct generate *g, struct err *err)
 {
-    if (strcmp(g->device, "cpu") != 0 && strcmp(g->device, "auto") != 0) {
-        return err_set(err, ERR_INVALID, "--device: '%s' is neither auto nor cpu", g->device);
-    }
-    return ERR_OK; /* auto: this build has no GPU backend */
+    struct err why;
+
+    return device_choice_check(&g->device, &why) == ERR_OK
+               ? ERR_OK
+               : err_set(err, ERR_INVALID, "--%s", why.msg);
 }
 
 /* The output is emptied before the first frame: it must not be the picture. */
@@ -121,7 +126,7 @@ static int check_image(const struct generate *g, struct err *err)
 static int make_request(struct generate *g, struct cli_option *options, int n, struct err *err)
 {
     struct session_request *r = &g->render.request;
-    int rc = choose_device(g, err);
+    int rc = check_device(g, err);
 
     if (rc == ERR_OK && cli_given(options, n, "seconds") && cli_given(options, n, "frames")) {
         rc = err_set(err, ERR_INVALID, "--seconds and --frames contradict each other: give one");
@@ -238,8 +243,11 @@ static int generate(struct generate *g, struct err *err)
         rc = model_path_default(g->default_model, sizeof(g->default_model), err);
         g->model = g->default_model;
     }
+    if (cache_path(g->algos, sizeof(g->algos), "gpu-algorithms")) {
+        g->device.algos = g->algos;
+    }
     if (rc == ERR_OK) {
-        rc = device_open_cpu(&dev, (int)g->threads, err);
+        rc = device_choice_open(&dev, &g->device, err);
     }
     if (rc == ERR_OK) {
         rc = model_open(&model, g->model, &dev, err);
@@ -263,7 +271,8 @@ static void print_help(const struct cli_option *options, int n)
     cli_print_options(options, n, stdout);
 }
 
-#define OPTION_COUNT 20
+#define OPTION_COUNT 24
+#define VRAM_MAX     ((double)(INT64_C(16) << 40))
 
 static void fill_options(struct generate *g, struct cli_option options[OPTION_COUNT])
 {
@@ -295,8 +304,18 @@ static void fill_options(struct generate *g, struct cli_option options[OPTION_CO
         {"exact-size", 0, CLI_FLAG, &g->exact_size, 0, 0, NULL,
          "generate at --size, not at the nearest trained size", 0},
         {"crf", 0, CLI_INT, &g->crf, 1, 51, "N", "H.264 quality, lower is better [18]", 0},
-        {"threads", 0, CLI_INT, &g->threads, 0, 1024, "N", "CPU threads; 0: one per core [0]", 0},
-        {"device", 0, CLI_TEXT, &g->device, 0, 0, "auto|cpu", "what computes [auto]", 0},
+        {"threads", 0, CLI_INT, &g->device.threads, 0, 1024, "N",
+         "CPU threads; 0: one per core [0]", 0},
+        {"device", 0, CLI_TEXT, &g->device.device, 0, 0, "NAME",
+         "auto, cpu, cuda or cuda:N: what computes [auto]", 0},
+        {"precision", 0, CLI_TEXT, &g->device.precision, 0, 0, "bf16|f32",
+         "of weights and activations on a GPU [bf16]", 0},
+        {"text-encoder", 0, CLI_TEXT, &g->device.text_encoder, 0, 0, "auto|gpu|host",
+         "where its weights are with a GPU [auto]", 0},
+        {"deterministic", 0, CLI_FLAG, &g->device.deterministic, 0, 0, NULL,
+         "on a GPU: algorithms by rule, not by measuring", 0},
+        {"vram-limit", 0, CLI_BYTES, &g->device.vram_limit, 0, VRAM_MAX, "SIZE",
+         "memory of the GPU that may be used; 0: all [0]", 0},
         {"memory-limit", 0, CLI_INT, &g->memory_mib, 0, 1 << 20, "MIB",
          "refuse videos that need more; 0: none [0]", 0},
         {"json", 0, CLI_FLAG, &g->json, 0, 0, NULL, "events as JSON lines on standard output", 0},
@@ -319,7 +338,7 @@ static bool wants_json(int argc, char **argv)
 
 int cmd_generate(int argc, char **argv)
 {
-    struct generate g = {.output = "out.mp4", .seed = -1, .device = "auto"};
+    struct generate g = {.output = "out.mp4", .seed = -1};
     struct cli_option options[OPTION_COUNT];
     struct err err = {0};
     bool usage = true;

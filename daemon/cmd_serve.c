@@ -43,6 +43,7 @@ struct serve {
     int argc; /* the command line, for reloading */
     char **argv;
     char model[PATH_SIZE];
+    char algos[PATH_SIZE]; /* where the worker keeps what it measured of a GPU */
     uv_loop_t loop;
     uv_async_t stored; /* from the storage thread */
     uv_signal_t term, interrupt, hangup;
@@ -374,6 +375,9 @@ static int open_http(struct serve *s, struct err *err)
 
 static int open_worker(struct serve *s, struct err *err)
 {
+    static const char *const text_encoder_names[] = {[CONFIG_TEXT_ENCODER_AUTO] = "auto",
+                                                     [CONFIG_TEXT_ENCODER_GPU] = "gpu",
+                                                     [CONFIG_TEXT_ENCODER_HOST] = "host"};
     const struct config *c = &s->config;
     const struct supervisor_limits limits = supervisor_limits_of(c);
     const struct supervisor_options options = {
@@ -381,13 +385,20 @@ static int open_worker(struct serve *s, struct err *err)
         .jobs = s->jobs,
         .command = c->worker_command[0] ? c->worker_command : NULL,
         .model = s->model,
-        .threads = c->threads,
+        .device = {.device = c->device,
+                   .precision = c->precision == CONFIG_PRECISION_F32 ? "f32" : "bf16",
+                   .text_encoder = text_encoder_names[c->text_encoder],
+                   .threads = c->threads,
+                   .vram_limit = c->vram_limit,
+                   .deterministic = c->deterministic,
+                   .algos = s->algos},
         .checkpoint_interval_ms = c->worker_checkpoint_interval_ms,
         .lock_fd = s->lock_fd,
         .hopeless = on_hopeless,
         .ctx = s,
     };
 
+    snprintf(s->algos, sizeof(s->algos), "%s/gpu-algorithms", c->data_dir);
     return supervisor_open(&s->supervisor, &options, &limits, err);
 }
 

@@ -24,6 +24,8 @@ enum {
     NICE = 5
 };
 
+#define VRAM_MAX ((double)(INT64_C(16) << 40))
+
 /* A terminal's Ctrl-C and a service's stop reach the whole group: the daemon decides what they mean
  * for a job in work. */
 static void ignore_signals(void)
@@ -80,8 +82,19 @@ int cmd_worker(int argc, char **argv)
     struct cli_option options[] = {
         {"fd", 0, CLI_INT, &fd, FD_MIN, INT_MAX, "N", "the socket to the daemon", 0},
         {"model", 'm', CLI_TEXT, &w.model, 0, 0, "DIR", "diffusers directory of the model", 0},
-        {"threads", 0, CLI_INT, &w.threads, 0, THREADS_MAX, "N", "CPU threads; 0: one per core [0]",
-         0},
+        {"device", 0, CLI_TEXT, &w.device.device, 0, 0, "NAME",
+         "auto, cpu, cuda or cuda:N: what computes [auto]", 0},
+        {"precision", 0, CLI_TEXT, &w.device.precision, 0, 0, "bf16|f32", "on a GPU [bf16]", 0},
+        {"text-encoder", 0, CLI_TEXT, &w.device.text_encoder, 0, 0, "auto|gpu|host",
+         "where its weights are with a GPU [auto]", 0},
+        {"deterministic", 0, CLI_FLAG, &w.device.deterministic, 0, 0, NULL,
+         "on a GPU: algorithms by rule, not by measuring", 0},
+        {"vram-limit", 0, CLI_BYTES, &w.device.vram_limit, 0, VRAM_MAX, "SIZE",
+         "memory of the GPU that may be used; 0: all [0]", 0},
+        {"algorithms", 0, CLI_TEXT, &w.device.algos, 0, 0, "FILE",
+         "where measured algorithms of the GPU are kept", 0},
+        {"threads", 0, CLI_INT, &w.device.threads, 0, THREADS_MAX, "N",
+         "CPU threads; 0: one per core [0]", 0},
         {"checkpoint-interval-ms", 0, CLI_INT, &w.checkpoint_interval_ms, 0, INT_MAX, "N",
          "between snapshots while a clip is denoised; 0: none [0]", 0},
         {"log-level", 0, CLI_INT, &log_level, LOG_LEVEL_ERR, LOG_LEVEL_DEBUG, "N",
@@ -102,6 +115,9 @@ int cmd_worker(int argc, char **argv)
     }
     if (rc == ERR_OK && (fd < 0 || !w.model)) {
         rc = err_set(&err, ERR_INVALID, "--fd and --model are needed");
+    }
+    if (rc == ERR_OK) {
+        rc = device_choice_check(&w.device, &err);
     }
     if (rc == ERR_OK) {
         log_set_level((enum log_level)log_level);

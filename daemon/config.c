@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "worker/device_choice.h"
 
 enum {
     NAME_SIZE = 64,
@@ -370,11 +371,13 @@ static int load_folder(struct loader *l, const char *folder, struct err *err)
     return rc;
 }
 
-/* Kubernetes gives every container SANAD_PORT... and SANAD_SERVICE_... when a service is named "sanad". */
+/* Kubernetes gives every container SANAD_PORT... and SANAD_SERVICE_... when a service is named "sanad". The rest
+ * is for the CUDA plugin, and for the simulator that stands in for a GPU in tests. */
 static bool is_foreign_variable(const char *name, size_t len)
 {
     static const char *const prefixes[] = {"SANAD_SERVICE_HOST", "SANAD_SERVICE_PORT",
-                                           "SANAD_PORT"};
+                                           "SANAD_PORT",         "SANAD_CUDA_PLUGIN",
+                                           "SANAD_CUBLASLT",     "SANAD_HOSTSIM"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
         const size_t n = strlen(prefixes[i]);
@@ -548,6 +551,11 @@ static int choose_data_dir(struct config *c, const struct config_sources *s, str
 
 static int check_together(const struct config *c, struct err *err)
 {
+    const struct device_choice device = {.device = c->device};
+
+    if (device_choice_check(&device, err) != ERR_OK) {
+        return err_prefix(err, "%s", c->origin[CONFIG_ROW_device]);
+    }
     if (c->worker_restart_delay_ms > c->worker_restart_delay_max_ms) {
         return err_set(err, ERR_INVALID,
                        "worker.restart_delay (%lld ms, %s) is more than worker.restart_delay_max "

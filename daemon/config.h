@@ -31,9 +31,15 @@ enum {
 };
 
 /* Choices are numbers, in the order in which the row names them; log_level is an enum log_level. */
-enum config_device {
-    CONFIG_DEVICE_AUTO,
-    CONFIG_DEVICE_CPU,
+enum config_text_encoder {
+    CONFIG_TEXT_ENCODER_AUTO,
+    CONFIG_TEXT_ENCODER_GPU,
+    CONFIG_TEXT_ENCODER_HOST,
+};
+
+enum config_precision {
+    CONFIG_PRECISION_BF16,
+    CONFIG_PRECISION_F32,
 };
 
 #define CONFIG_FIELD_TEXT(field, max)      char field[(max) + 1];

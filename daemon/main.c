@@ -18,6 +18,7 @@ static const struct {
      "the daemon: sanad serve --listen 127.0.0.1:7262 --data-dir DIR --model DIR"},
     {"generate", cmd_generate, "make one video: sanad generate \"PROMPT\" -o out.mp4 --model DIR"},
     {"inspect", cmd_inspect, "say what a model directory holds: sanad inspect DIR"},
+    {"bench", cmd_bench, "measure a GPU with models of the published shapes; no files needed"},
     {"worker", cmd_worker, "the daemon's child; not for use by hand"},
 };
 

@@ -23,6 +23,7 @@ enum {
     STEADY_MS = 10000,  /* a worker that lived so long is restarted at once */
     RESUME_MS = 20,
     EXIT_MS = 1000, /* from closing the socket to the end of the process */
+    MAX_ARGS = 28,
 };
 
 #define MAX_BACKLOG ((size_t)128 << 20)
@@ -334,15 +335,51 @@ void supervisor_is_ready(struct supervisor *s, const struct model_facts *facts)
 
 /* ---- starting ---- */
 
+/* The worker's command line: pointers into itself and to what the options borrow. */
+struct command_line {
+    char number[5][24];
+    char *args[MAX_ARGS];
+    int n;
+};
+
+static void add(struct command_line *c, const char *name, const char *value)
+{
+    if (value) {
+        CHECK_BUG(c->n + 2 < MAX_ARGS);
+        c->args[c->n++] = (char *)name;
+        c->args[c->n++] = (char *)value;
+    }
+}
+
+static const char *number(char text[24], int64_t n)
+{
+    snprintf(text, 24, "%" PRId64, n);
+    return text;
+}
+
+static void make_command_line(struct command_line *c, const struct supervisor_options *o)
+{
+    *c = (struct command_line){.n = 0};
+    add(c, "sanad", "worker");
+    if (o->device.deterministic) {
+        c->args[c->n++] = "--deterministic";
+    }
+    add(c, "--fd", number(c->number[0], WORKER_FD));
+    add(c, "--model", o->model);
+    add(c, "--device", o->device.device);
+    add(c, "--precision", o->device.precision);
+    add(c, "--text-encoder", o->device.text_encoder);
+    add(c, "--vram-limit", number(c->number[1], o->device.vram_limit));
+    add(c, "--algorithms", o->device.algos);
+    add(c, "--threads", number(c->number[2], o->device.threads));
+    add(c, "--checkpoint-interval-ms", number(c->number[3], o->checkpoint_interval_ms));
+    add(c, "--log-level", number(c->number[4], (int)log_get_level()));
+}
+
 static int spawn(struct supervisor *s, int fd, struct err *err)
 {
-    char number[4][24];
     const char *command = s->options.command ? s->options.command : "/proc/self/exe";
-    char *args[] = {"sanad",     "worker",      "--fd",
-                    number[0],   "--model",     (char *)s->options.model,
-                    "--threads", number[1],     "--checkpoint-interval-ms",
-                    number[2],   "--log-level", number[3],
-                    NULL};
+    struct command_line line;
     uv_stdio_container_t stdio[5] = {
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
@@ -353,16 +390,13 @@ static int spawn(struct supervisor *s, int fd, struct err *err)
     const uv_process_options_t options = {
         .exit_cb = on_exit_of_worker,
         .file = command,
-        .args = args,
+        .args = line.args,
         .stdio = stdio,
         .stdio_count = s->options.lock_fd >= 0 ? 5 : 4,
     };
     int rc;
 
-    snprintf(number[0], sizeof(number[0]), "%d", WORKER_FD);
-    snprintf(number[1], sizeof(number[1]), "%" PRId64, s->options.threads);
-    snprintf(number[2], sizeof(number[2]), "%" PRId64, s->options.checkpoint_interval_ms);
-    snprintf(number[3], sizeof(number[3]), "%d", (int)log_get_level());
+    make_command_line(&line, &s->options);
     s->process.data = s;
     s->spawn_failed = true; /* unless: from here on there is a handle to be closed */
     rc = uv_spawn(s->options.loop, &s->process, &options);

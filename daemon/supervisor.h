@@ -14,13 +14,14 @@
 #include <uv.h>
 
 #include "jobs/jobs.h"
+#include "worker/device_choice.h"
 
 struct supervisor_options {
     uv_loop_t *loop; /* borrowed, as is all else */
     struct jobs *jobs;
     const char *command; /* the worker's program; NULL: this binary */
     const char *model;   /* directory */
-    int64_t threads;
+    struct device_choice device;
     int64_t checkpoint_interval_ms;
     int lock_fd; /* handed down; -1: none */
     /* The first worker never became ready, several times over: there is no point in going on. */

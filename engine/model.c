@@ -5,9 +5,13 @@
 static int open_parts(struct model *m, struct err *err)
 {
     const struct model_dir *dir = m->dir;
-    int rc = tokenizer_open(&m->tokenizer, dir->tokenizer_path, err);
+    int rc = ERR_OK;
 
-    if (rc == ERR_OK && tokenizer_vocab_size(m->tokenizer) > dir->text_encoder.vocab_size) {
+    if (dir->tokenizer_path) {
+        rc = tokenizer_open(&m->tokenizer, dir->tokenizer_path, err);
+    }
+    if (rc == ERR_OK && m->tokenizer &&
+        tokenizer_vocab_size(m->tokenizer) > dir->text_encoder.vocab_size) {
         rc = err_set(err, ERR_FORMAT,
                      "%s: %lld pieces, but text_encoder/config.json has vocab_size %lld",
                      dir->tokenizer_path, (long long)tokenizer_vocab_size(m->tokenizer),
@@ -27,25 +31,32 @@ static int open_parts(struct model *m, struct err *err)
     return rc;
 }
 
-int model_open(struct model **ret, const char *path, struct device *dev, struct err *err)
+int model_open_dir(struct model **ret, struct model_dir *dir, struct device *dev, struct err *err)
 {
     struct model *m = calloc(1, sizeof(*m));
     int rc;
 
     if (!m) {
-        return err_set(err, ERR_NO_MEMORY, "model '%s'", path);
+        model_dir_close(dir);
+        return err_set(err, ERR_NO_MEMORY, "model");
     }
     m->dev = dev;
-    rc = model_dir_open(&m->dir, path, err);
-    if (rc == ERR_OK) {
-        rc = open_parts(m, err);
-    }
+    m->dir = dir;
+    rc = open_parts(m, err);
     if (rc != ERR_OK) {
         model_close(m);
         return rc;
     }
     *ret = m;
     return ERR_OK;
+}
+
+int model_open(struct model **ret, const char *path, struct device *dev, struct err *err)
+{
+    struct model_dir *dir;
+    const int rc = model_dir_open(&dir, path, err);
+
+    return rc != ERR_OK ? rc : model_open_dir(ret, dir, dev, err);
 }
 
 void model_close(struct model *m)

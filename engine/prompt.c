@@ -290,6 +290,29 @@ out:
     return rc;
 }
 
+int prompt_synthetic(int64_t max_tokens, int64_t vocab_size, struct prompt_tokens *ret,
+                     struct err *err)
+{
+    enum {
+        INSTRUCTION = 200 /* about as long as the published one */
+    };
+    const int64_t n = INSTRUCTION + max_tokens - 1;
+    int32_t *ids = calloc((size_t)n, sizeof(*ids));
+
+    if (!ids) {
+        return err_set(err, ERR_NO_MEMORY, "%lld tokens", (long long)n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)(i * 7919 % vocab_size); /* some order without a pattern */
+    }
+    *ret = (struct prompt_tokens){
+        .list = {.ids = ids, .n = n, .capacity = n},
+        .gather_start = INSTRUCTION,
+        .n_valid = max_tokens,
+    };
+    return ERR_OK;
+}
+
 void prompt_tokens_done(struct prompt_tokens *tokens)
 {
     token_list_done(&tokens->list);

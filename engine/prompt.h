@@ -52,6 +52,11 @@ MUST_CHECK int prompt_tokenize(const struct tokenizer *tokenizer, const char *te
                                const struct prompt_options *options, struct prompt_tokens *ret,
                                struct err *err);
 
+/* A prompt for a model without a tokenizer (model_synthetic.h): as many tokens as an instruction and a prompt
+ * that fills max_tokens. Ids are below vocab_size. Errors: ERR_NO_MEMORY. */
+MUST_CHECK int prompt_synthetic(int64_t max_tokens, int64_t vocab_size, struct prompt_tokens *ret,
+                                struct err *err);
+
 /* Accepts a zeroed struct. */
 void prompt_tokens_done(struct prompt_tokens *tokens);
 

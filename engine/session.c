@@ -25,7 +25,10 @@ struct tensor session_block_latents(const struct session *s, int64_t index)
 {
     const struct geometry_block b = session_block(s, index);
 
-    return tensor_slice(&s->x, s->causal ? 0 : b.first, b.count);
+    if (!s->causal) {
+        return tensor_slice(&s->x[0], b.first, b.count);
+    }
+    return tensor_slice(&s->x[s->overlaps ? index % 2 : 0], 0, b.count);
 }
 
 void session_set_hooks(struct session *s, const struct session_hooks *hooks)
@@ -138,6 +141,10 @@ static int tokenize(struct session *s, const char *what, const char *text,
         .max_tokens = d->max_prompt_tokens,
     };
 
+    if (!s->model->tokenizer) {
+        return prompt_synthetic(d->max_prompt_tokens, s->model->dir->text_encoder.vocab_size, ret,
+                                err);
+    }
     if (prompt_tokenize(s->model->tokenizer, text, strlen(text), &options, ret, err) != ERR_OK) {
         return err_prefix(err, "%s", what);
     }
@@ -318,6 +325,7 @@ static int plan(struct session *s, struct err *err)
     int rc;
 
     workspace_init(&s->ws, s->dev);
+    workspace_init(&s->decoder_ws, s->dev);
     s->dev->dry_run = true;
     rc = vae_stream_open(&s->stream, s->model->vae, size->latent_height, size->latent_width, err);
     if (rc == ERR_OK) {
@@ -327,6 +335,7 @@ static int plan(struct session *s, struct err *err)
     vae_stream_close(s->stream);
     s->stream = NULL;
     s->ready = false;
+    s->ahead = false;
     s->clip_done = false;
     s->denoising = false;
     s->next = 0;
@@ -337,16 +346,20 @@ static int plan(struct session *s, struct err *err)
 static int reserve(struct session *s, size_t limit, struct err *err)
 {
     const struct geometry_size *size = &s->set.size;
-    const size_t caches = vae_stream_bytes(s->model->vae, size->latent_height, size->latent_width);
+    const size_t need = s->ws.peak + s->decoder_ws.peak +
+                        vae_stream_bytes(s->model->vae, size->latent_height, size->latent_width);
     int rc;
 
-    if (limit > 0 && (caches > limit || s->ws.peak > limit - caches)) {
+    if (limit > 0 && need > limit) {
         return err_set(err, ERR_NO_VRAM,
                        "this video needs %zu MiB of working memory, the limit is %zu MiB",
-                       ((s->ws.peak + caches) >> 20) + 1, limit >> 20);
+                       (need >> 20) + 1, limit >> 20);
     }
     rc = vae_stream_open(&s->stream, s->model->vae, size->latent_height, size->latent_width, err);
-    return rc != ERR_OK ? rc : workspace_commit(&s->ws, 0, err);
+    if (rc == ERR_OK) {
+        rc = workspace_commit(&s->ws, 0, err);
+    }
+    return rc == ERR_OK && s->overlaps ? workspace_commit(&s->decoder_ws, 0, err) : rc;
 }
 
 int session_open(struct session **ret, struct model *model, const struct session_request *request,
@@ -364,8 +377,9 @@ int session_open(struct session **ret, struct model *model, const struct session
     if (rc == ERR_OK) {
         s->fingerprint = fingerprint(s);
         s->work_total = session_work(s, s->set.blocks);
-        s->host_yuv = malloc((size_t)(s->set.size.width * s->set.size.height) * 3 / 2);
-        rc = s->host_yuv ? plan(s, err) : err_set(err, ERR_NO_MEMORY, "a picture");
+        s->overlaps = s->dev->kind != DEVICE_CPU && s->causal && vae_streams(model->vae) &&
+                      s->schedule.steps <= SESSION_AHEAD_STEPS;
+        rc = plan(s, err);
     }
     if (rc == ERR_OK) {
         rc = reserve(s, request->memory_limit, err);
@@ -385,11 +399,14 @@ void session_close(struct session *s)
     }
     vae_stream_close(s->stream);
     workspace_done(&s->ws);
+    workspace_done(&s->decoder_ws);
+    for (int i = 0; i < SESSION_SLOTS && s->dev; i++) {
+        device_host_free(s->dev, s->host_yuv[i]);
+    }
     for (int i = 0; i < SESSION_PROMPTS; i++) {
         prompt_tokens_done(&s->tokens[i]);
     }
     prompt_tokens_done(&s->negative_tokens);
-    free(s->host_yuv);
     free(s);
 }
 
@@ -405,7 +422,7 @@ const struct session_settings *session_settings(const struct session *s)
 
 size_t session_memory(const struct session *s)
 {
-    return s->ws.capacity +
+    return s->ws.capacity + s->decoder_ws.capacity +
            vae_stream_bytes(s->model->vae, s->set.size.latent_height, s->set.size.latent_width);
 }
 

@@ -71,7 +71,7 @@ static int snapshot_tensors(const struct session *s, uint32_t kind, int64_t hist
             n += history_tensors(&s->history[1], history_blocks, ret + n);
         }
     }
-    *latents = s->causal ? session_block_latents(s, next - 1) : s->x;
+    *latents = s->causal ? session_block_latents(s, next - 1) : s->x[0];
     ret[n++] = latents;
     return n;
 }
@@ -143,6 +143,15 @@ static int order_after(const struct sampler_schedule *schedule, int step)
     return step == 1 || step == schedule->steps ? 1 : 2;
 }
 
+/* Block next - 1 is in the history only where the next block was begun early. */
+static bool history_fits(const struct session *s, const struct snapshot_header *h)
+{
+    if (!s->causal) {
+        return h->history_blocks == 0;
+    }
+    return h->history_blocks == h->next - 1 || (s->overlaps && h->history_blocks == h->next);
+}
+
 static int check_header(const struct session *s, const struct snapshot_header *h, size_t size,
                         struct err *err)
 {
@@ -157,8 +166,7 @@ static int check_header(const struct session *s, const struct snapshot_header *h
     if (h->kind == SNAPSHOT_DENOISING
             ? s->causal || h->next != 0 || h->history_blocks != 0 || h->step < 0 ||
                   h->step > s->schedule.steps || h->order != order_after(&s->schedule, h->step)
-            : h->next < 1 || h->next > s->set.blocks ||
-                  h->history_blocks != (s->causal ? h->next - 1 : 0)) {
+            : h->next < 1 || h->next > s->set.blocks || !history_fits(s, h)) {
         return err_set(err, ERR_FORMAT, "snapshot: its numbers contradict each other");
     }
     return ERR_OK;
@@ -211,7 +219,7 @@ static int rewarm_from_host(struct session *s, const float *latents, int64_t n, 
     int rc = ERR_OK;
 
     for (int64_t i = 0; i < n && rc == ERR_OK; i++) {
-        struct tensor z = tensor_slice(&s->x, 0, 1); /* only for its shape */
+        struct tensor z = tensor_slice(&s->x[0], 0, 1); /* only for its shape */
 
         rc = workspace_tensor(&s->ws, &z, DTYPE_F32, z.rank, z.dim, err);
         if (rc == ERR_OK && !s->dev->dry_run) {
@@ -251,7 +259,7 @@ static int restore_decoder(struct session *s, const float *before, int64_t n_bef
         return rc;
     }
     if (!s->causal) {
-        z = tensor_slice(&s->x, from, done - from);
+        z = tensor_slice(&s->x[0], from, done - from);
         return session_rewarm(s, &z, err);
     }
     if (n_before < (last.first > from ? last.first - from : 0) || n_before > last.first) {
@@ -298,6 +306,9 @@ static int finish_restoring(struct session *s, int rc)
         s->work_done =
             s->next > 0 ? session_work(s, s->next)
                         : clip_work(s, s->denoising ? s->denoiser.sampler.step : s->schedule.steps);
+        if (s->causal && s->history[0].blocks == s->next) { /* its last block's state, too */
+            s->work_done += (double)session_block(s, s->next - 1).count;
+        }
     }
     return rc;
 }
@@ -364,6 +375,8 @@ static int replay_block(struct session *s, int64_t block, const float *latents, 
 int session_replay(struct session *s, const float *latents, int64_t blocks, struct err *err)
 {
     const float *from = latents;
+    struct geometry_block last;
+    bool pushed;
     int rc;
 
     if (!s->causal) {
@@ -374,16 +387,20 @@ int session_replay(struct session *s, const float *latents, int64_t blocks, stru
         return err_set(err, ERR_INVALID, "%lld finished blocks of %lld", (long long)blocks,
                        (long long)s->set.blocks);
     }
+    last = session_block(s, blocks - 1);
+    pushed = s->overlaps && blocks < s->set.blocks; /* the next block would have begun */
     /* all but the states, which are computed again */
-    rc = start_restoring(s, session_work(s, blocks) - (double)session_block(s, blocks - 1).first,
-                         err);
+    rc = start_restoring(s, session_work(s, blocks) - (double)last.first, err);
     for (int64_t i = 0; i < blocks && rc == ERR_OK; i++) {
         rc = replay_block(s, i, from, err);
         from += session_block(s, i).count * session_latent_frame_size(s);
     }
     s->next = blocks;
+    if (rc == ERR_OK && pushed) {
+        rc = session_push_block(s, blocks - 1, err);
+    }
     if (rc == ERR_OK) {
-        rc = restore_decoder(s, latents, session_block(s, blocks - 1).first, err);
+        rc = restore_decoder(s, latents, last.first, err);
     }
     return finish_restoring(s, rc);
 }

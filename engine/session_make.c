@@ -12,8 +12,6 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/noise.h"
-#include "kernels/resize.h"
-#include "kernels/yuv420.h"
 
 /* Noise streams: 0 starts a video, 1 + step is added after a LongLive step. */
 enum {
@@ -21,15 +19,9 @@ enum {
     NOISE_AFTER_STEP = 1
 };
 
-/*
- * Work of decoding one latent frame, in forwards of one latent frame: 13.55 and 5.77 TFLOP for the
- * 480p models (MODEL 9.2, 9.4). Only progress depends on it.
- */
-static const double DECODE_WORK = 2.35;
-
 /* ---- progress and cancel ---- */
 
-/* As report() adds it up. A bidirectional clip is denoised whole before its first block; the state
+/* As session_report() adds it up. A bidirectional clip is denoised whole before its first block; the state
  * of a block-causal block is computed when the next one starts. */
 double session_work(const struct session *s, int64_t blocks)
 {
@@ -44,11 +36,12 @@ double session_work(const struct session *s, int64_t blocks)
     end = s->causal ? last : session_block(s, s->set.blocks - 1);
     denoised = end.first + end.count;
     return (double)denoised * (s->schedule.steps * (s->guided ? 2 : 1)) +
-           (double)(last.first + last.count) * DECODE_WORK + (double)(s->causal ? last.first : 0);
+           (double)(last.first + last.count) * SESSION_DECODE_WORK +
+           (double)(s->causal ? last.first : 0);
 }
 
-static void report(struct session *s, enum session_phase phase, int64_t step, int64_t steps,
-                   double work)
+void session_report(struct session *s, enum session_phase phase, int64_t step, int64_t steps,
+                    double work)
 {
     struct session_progress p = {
         .phase = phase, .step = step, .steps = steps, .block = s->next, .blocks = s->set.blocks};
@@ -62,7 +55,7 @@ static void report(struct session *s, enum session_phase phase, int64_t step, in
     s->callbacks.on_progress(s->callbacks.ctx, &p);
 }
 
-static int check_cancel(const struct session *s, struct err *err)
+int session_check_cancel(const struct session *s, struct err *err)
 {
     const bool cancelled = s->callbacks.cancel && atomic_load(s->callbacks.cancel);
 
@@ -100,13 +93,13 @@ static int encode_prompts(struct session *s, struct err *err)
     for (int i = 0; i < total && rc == ERR_OK; i++) {
         const bool negative = i == s->n_prompts;
 
-        rc = check_cancel(s, err);
+        rc = session_check_cancel(s, err);
         if (rc == ERR_OK) {
             rc = encode_prompt(s, negative ? &s->negative_tokens : &s->tokens[i],
                                negative ? &s->negative : &s->text[i], err);
         }
         if (rc == ERR_OK) {
-            report(s, SESSION_TEXT, i + 1, total, 0);
+            session_report(s, SESSION_TEXT, i + 1, total, 0);
         }
     }
     return rc;
@@ -125,7 +118,7 @@ static int encode_image(struct session *s, struct err *err)
         return rc;
     }
     mark = workspace_mark(&s->ws);
-    rc = check_cancel(s, err);
+    rc = session_check_cancel(s, err);
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(&s->ws, &picture, err, 1, size->gen_height, size->gen_width, 3);
     }
@@ -140,7 +133,7 @@ static int encode_image(struct session *s, struct err *err)
     }
     workspace_rewind(&s->ws, mark);
     if (rc == ERR_OK) {
-        report(s, SESSION_IMAGE, 1, 1, 0);
+        session_report(s, SESSION_IMAGE, 1, 1, 0);
     }
     return rc;
 }
@@ -153,9 +146,12 @@ static int set_up_latents(struct session *s, struct err *err)
     const int64_t count = s->causal
                               ? session_block(s, 0).count
                               : geometry_latent_frames(s->set.frames, s->model->dir->vae.stride_t);
-    int rc = WORKSPACE_F32(&s->ws, &s->x, err, count, size->latent_height, size->latent_width,
-                           s->model->dir->vae.latent_channels);
+    int rc = ERR_OK;
 
+    for (int i = 0; i < (s->overlaps ? 2 : 1) && rc == ERR_OK; i++) {
+        rc = WORKSPACE_F32(&s->ws, &s->x[i], err, count, size->latent_height, size->latent_width,
+                           s->model->dir->vae.latent_channels);
+    }
     for (int i = 0; s->causal && i < (s->guided ? 2 : 1) && rc == ERR_OK; i++) {
         rc = history_init(&s->history[i], s->model->transformer, &s->ws, hw,
                           s->model->dir->defaults.history_blocks, err);
@@ -163,30 +159,12 @@ static int set_up_latents(struct session *s, struct err *err)
     return rc;
 }
 
-/* Room for the pictures of one decoder call. */
-static int set_up_pictures(struct session *s, struct err *err)
-{
-    const struct geometry_size *size = &s->set.size;
-    const int64_t latents = vae_streams(s->model->vae) ? 1 : session_block(s, 0).count;
-    const int64_t stride = s->model->dir->vae.stride_t;
-    const int64_t n = latents == 1 ? stride : 1 + stride * (latents - 1);
-    const bool resize = size->gen_width != size->width || size->gen_height != size->height;
-    const int64_t yuv[2] = {n, size->width * size->height / 2 * 3};
-    int rc = WORKSPACE_F32(&s->ws, &s->rgb, err, n, size->gen_height, size->gen_width, 3);
-
-    s->resized = (struct tensor){0};
-    if (rc == ERR_OK && resize) {
-        rc = WORKSPACE_F32(&s->ws, &s->resized, err, n, size->height, size->width, 3);
-    }
-    return rc != ERR_OK ? rc : workspace_tensor(&s->ws, &s->yuv, DTYPE_U8, 2, yuv, err);
-}
-
 int session_set_up(struct session *s, struct err *err)
 {
     int rc = set_up_latents(s, err);
 
     if (rc == ERR_OK) {
-        rc = set_up_pictures(s, err);
+        rc = session_set_up_pictures(s, err);
     }
     if (rc == ERR_OK) {
         rc = encode_prompts(s, err);
@@ -230,12 +208,13 @@ static int prompt_of(const struct session *s, int64_t block)
     return i;
 }
 
-/* Reserves the solver for latents x of frames first.. and fills x: noise, and the image in front. */
-static int start_denoising(struct session *s, const struct tensor *x, int64_t first,
+/* Reserves the solver for latents x of block `block`, of frames first.., and fills x: noise, and the image in
+ * front. */
+static int start_denoising(struct session *s, const struct tensor *x, int64_t block, int64_t first,
                            struct err *err)
 {
     const struct denoiser_input in = {
-        .text = {&s->text[prompt_of(s, s->next)], s->guided ? &s->negative : NULL},
+        .text = {&s->text[prompt_of(s, block)], s->guided ? &s->negative : NULL},
         .history = {s->causal ? history_read(&s->history[0]) : NULL,
                     s->causal && s->guided ? history_read(&s->history[1]) : NULL},
         .guidance_scale = (float)s->set.guidance_scale,
@@ -257,27 +236,49 @@ static int start_denoising(struct session *s, const struct tensor *x, int64_t fi
     return rc;
 }
 
-static int denoise(struct session *s, struct err *err)
+/* Step `step` is done: the host has waited for it. */
+static int settle_step(struct session *s, int step, struct err *err)
 {
     const double work = (double)s->denoiser.x.dim[0] * (s->guided ? 2 : 1);
+    const int rc = device_wait(s->dev, DEVICE_MARK_STEP_A + step % 2, err);
+
+    if (rc == ERR_OK) {
+        session_report(s, SESSION_DENOISE, step, s->schedule.steps, work);
+    }
+    return rc;
+}
+
+static int issue_step(struct session *s, int64_t block, struct err *err)
+{
     char stage[96];
+    int rc = denoiser_step(&s->denoiser, err);
+
+    if (rc == ERR_OK) {
+        snprintf(stage, sizeof(stage), "the transformer in block %lld, step %d of %d",
+                 (long long)block + 1, s->denoiser.sampler.step, s->schedule.steps);
+        rc = op_check_finite(s->dev, &s->denoiser.x, stage, err);
+    }
+    return rc != ERR_OK
+               ? rc
+               : device_mark(s->dev, DEVICE_MARK_STEP_A + s->denoiser.sampler.step % 2, err);
+}
+
+/* All steps. A GPU always has the next one waiting; what is told is what is done. */
+static int denoise(struct session *s, struct err *err)
+{
+    const int lag = s->dev->kind == DEVICE_CPU ? 0 : 1;
     int rc = ERR_OK;
 
     while (rc == ERR_OK && !denoiser_finished(&s->denoiser)) {
-        rc = check_cancel(s, err);
+        rc = session_check_cancel(s, err);
         if (rc == ERR_OK) {
-            rc = denoiser_step(&s->denoiser, err);
+            rc = issue_step(s, s->next, err);
         }
-        if (rc == ERR_OK) {
-            snprintf(stage, sizeof(stage), "the transformer in block %lld, step %d of %d",
-                     (long long)s->next + 1, s->denoiser.sampler.step, s->schedule.steps);
-            rc = op_check_finite(s->dev, &s->denoiser.x, stage, err);
-        }
-        if (rc == ERR_OK) {
-            report(s, SESSION_DENOISE, s->denoiser.sampler.step, s->schedule.steps, work);
+        if (rc == ERR_OK && s->denoiser.sampler.step > lag) {
+            rc = settle_step(s, s->denoiser.sampler.step - lag, err);
         }
     }
-    return rc;
+    return rc == ERR_OK && lag > 0 ? settle_step(s, s->denoiser.sampler.step, err) : rc;
 }
 
 int session_begin_clip(struct session *s, struct err *err)
@@ -285,7 +286,7 @@ int session_begin_clip(struct session *s, struct err *err)
     int rc;
 
     s->denoiser_mark = workspace_mark(&s->ws);
-    rc = start_denoising(s, &s->x, 0, err);
+    rc = start_denoising(s, &s->x[0], 0, 0, err);
     s->denoising = rc == ERR_OK;
     return rc;
 }
@@ -309,7 +310,7 @@ static int denoise_block(struct session *s, struct err *err)
 {
     const struct tensor x = session_block_latents(s, s->next);
     const size_t mark = workspace_mark(&s->ws);
-    int rc = start_denoising(s, &x, session_block(s, s->next).first, err);
+    int rc = start_denoising(s, &x, s->next, session_block(s, s->next).first, err);
 
     if (rc == ERR_OK) {
         rc = denoise(s, err);
@@ -341,10 +342,11 @@ static int push_branch(struct session *s, struct history *h, const struct transf
     return rc != ERR_OK ? rc : history_push(h, err);
 }
 
-int session_push_block(struct session *s, int64_t block, struct err *err)
+/* Issues it without telling. */
+static int push_block(struct session *s, int64_t block, struct err *err)
 {
     const int prompt = prompt_of(s, s->recache ? block + 1 : block);
-    int rc = check_cancel(s, err);
+    int rc = session_check_cancel(s, err);
 
     if (rc == ERR_OK) {
         rc = push_branch(s, &s->history[0], &s->text[prompt], block, err);
@@ -352,118 +354,109 @@ int session_push_block(struct session *s, int64_t block, struct err *err)
     if (rc == ERR_OK && s->guided) {
         rc = push_branch(s, &s->history[1], &s->negative, block, err);
     }
+    return rc;
+}
+
+int session_push_block(struct session *s, int64_t block, struct err *err)
+{
+    const int rc = push_block(s, block, err);
+
     if (rc == ERR_OK) {
-        report(s, SESSION_CACHE, 1, 1, (double)session_block(s, block).count);
+        session_report(s, SESSION_CACHE, 1, 1, (double)session_block(s, block).count);
     }
     return rc;
 }
 
-/* ---- pictures ---- */
+/* ---- ahead ---- */
 
-static int deliver(struct session *s, const struct tensor *yuv, int64_t first, struct err *err)
+/* Issues block `block`, whose predecessor is being decoded, from its predecessor's state to its clean
+ * latents, and waits for nothing. */
+static int start_ahead(struct session *s, int64_t block, struct err *err)
 {
-    int rc = ERR_OK;
+    const struct tensor x = session_block_latents(s, block);
+    const size_t mark = workspace_mark(&s->ws);
+    int rc;
 
-    for (int64_t i = 0; i < yuv->dim[0] && first + i < s->set.frames && rc == ERR_OK; i++) {
-        const struct tensor one = tensor_slice(yuv, i, 1);
-
-        rc = device_download(s->dev, s->host_yuv, &one, err);
-        if (rc == ERR_OK && !s->dev->dry_run) {
-            rc = s->callbacks.on_frame(s->callbacks.ctx, s->host_yuv, first + i, err);
-        }
-    }
-    return rc;
-}
-
-static int convert(struct session *s, const struct tensor *rgb, int64_t first, struct err *err)
-{
-    const struct tensor yuv = tensor_slice(&s->yuv, 0, rgb->dim[0]);
-    struct tensor out = *rgb;
-    int rc = ERR_OK;
-
-    if (s->resized.data) {
-        out = tensor_slice(&s->resized, 0, rgb->dim[0]);
-        rc = op_resize_crop(s->dev, &out, rgb, err);
-    }
-    if (rc == ERR_OK && s->hooks.on_rgb && !s->dev->dry_run) {
-        rc = s->hooks.on_rgb(s->hooks.ctx, &out, first, err);
-    }
+    device_select(s->dev, DEVICE_STREAM_MAIN);
+    rc = push_block(s, block - 1, err);
     if (rc == ERR_OK) {
-        rc = op_rgb_to_yuv420(s->dev, &yuv, &out, err);
+        rc = start_denoising(s, &x, block, session_block(s, block).first, err);
     }
-    return rc != ERR_OK ? rc : deliver(s, &yuv, first, err);
+    while (rc == ERR_OK && !denoiser_finished(&s->denoiser)) {
+        rc = issue_step(s, block, err);
+    }
+    workspace_rewind(&s->ws, mark);
+    s->ahead = rc == ERR_OK;
+    return rc != ERR_OK ? rc : device_mark(s->dev, DEVICE_MARK_LATENTS, err);
 }
 
-/* Decodes latents z, whose first picture is number `first`. */
-static int decode(struct session *s, const struct tensor *z, int64_t first, struct err *err)
+/* The block that was issued ahead is s->next by now. */
+static int settle_ahead(struct session *s, struct err *err)
 {
-    const struct tensor rgb = tensor_slice(&s->rgb, 0, vae_stream_frames(s->stream, z->dim[0]));
-    int rc = vae_decode(s->stream, z, &s->ws, &rgb, err);
+    const double frames = (double)session_block(s, s->next).count;
+    const int branches = s->guided ? 2 : 1;
+    const int steps = s->schedule.steps;
+    const int rc = device_wait(s->dev, DEVICE_MARK_LATENTS, err);
 
+    s->ahead = false;
     if (rc == ERR_OK) {
-        rc = op_check_finite(s->dev, &rgb, "the vae decoder", err);
-    }
-    return rc != ERR_OK ? rc : convert(s, &rgb, first, err);
-}
-
-static int decode_block(struct session *s, struct err *err)
-{
-    const struct geometry_block b = session_block(s, s->next);
-    const struct tensor x = session_block_latents(s, s->next);
-    const int64_t piece = vae_streams(s->model->vae) ? 1 : b.count;
-    int64_t picture = b.first_picture;
-    int rc = ERR_OK;
-
-    for (int64_t f = 0; f < b.count && rc == ERR_OK; f += piece) {
-        const struct tensor z = tensor_slice(&x, f, piece);
-        const int64_t n = vae_stream_frames(s->stream, piece);
-
-        rc = check_cancel(s, err);
-        if (rc == ERR_OK) {
-            rc = decode(s, &z, picture, err);
-        }
-        if (rc == ERR_OK) {
-            report(s, SESSION_DECODE, f + piece, b.count, (double)piece * DECODE_WORK);
-        }
-        picture += n;
-    }
-    return rc;
-}
-
-int session_rewarm(struct session *s, const struct tensor *z, struct err *err)
-{
-    int rc = ERR_OK;
-
-    for (int64_t f = 0; f < z->dim[0] && rc == ERR_OK; f++) {
-        const struct tensor one = tensor_slice(z, f, 1);
-        const struct tensor rgb = tensor_slice(&s->rgb, 0, vae_stream_frames(s->stream, 1));
-
-        rc = check_cancel(s, err);
-        if (rc == ERR_OK) {
-            rc = vae_decode(s->stream, &one, &s->ws, &rgb, err);
-        }
+        session_report(s, SESSION_CACHE, 1, 1, (double)session_block(s, s->next - 1).count);
+        session_report(s, SESSION_DENOISE, steps, steps, frames * steps * branches);
     }
     return rc;
 }
 
 /* ---- blocks ---- */
 
-int session_make_block(struct session *s, struct err *err)
+/* Clean latents of block s->next, in x. */
+static int make_latents(struct session *s, struct err *err)
 {
     int rc = ERR_OK;
 
-    if (s->causal) {
-        if (s->next > 0) {
-            rc = session_push_block(s, s->next - 1, err);
-        }
+    if (!s->causal) {
+        return s->clip_done ? ERR_OK : denoise_clip(s, err);
+    }
+    if (s->ahead) {
+        return settle_ahead(s, err);
+    }
+    if (s->history[0].blocks < s->next) {
+        rc = session_push_block(s, s->next - 1, err);
+    }
+    return rc != ERR_OK ? rc : denoise_block(s, err);
+}
+
+/* The decoder goes on when the latents are there; behind its first frame the next block is issued, so that
+ * pictures come first and no multiprocessor waits. */
+static int make_pictures(struct session *s, struct err *err)
+{
+    const struct geometry_block b = session_block(s, s->next);
+    const int64_t piece = vae_streams(s->model->vae) ? 1 : b.count;
+    int64_t picture = b.first_picture;
+    int rc = device_mark(s->dev, DEVICE_MARK_LATENTS, err);
+
+    for (int64_t f = 0; f < b.count && rc == ERR_OK; f += piece) {
+        device_select(s->dev, DEVICE_STREAM_DECODE);
+        rc = f == 0 ? device_follow(s->dev, DEVICE_MARK_LATENTS, err) : ERR_OK;
         if (rc == ERR_OK) {
-            rc = denoise_block(s, err);
+            rc = session_decode(s, f, &picture, err);
         }
-    } else if (!s->clip_done) {
-        rc = denoise_clip(s, err);
+        if (rc == ERR_OK && f == 0 && s->overlaps && s->next + 1 < s->set.blocks) {
+            rc = start_ahead(s, s->next + 1, err);
+        }
     }
     if (rc == ERR_OK) {
-        rc = decode_block(s, err);
+        rc = session_flush(s, err);
+    }
+    device_select(s->dev, DEVICE_STREAM_MAIN);
+    return rc;
+}
+
+int session_make_block(struct session *s, struct err *err)
+{
+    int rc = make_latents(s, err);
+
+    if (rc == ERR_OK) {
+        rc = make_pictures(s, err);
     }
     s->next++;
     return rc;
@@ -492,10 +485,14 @@ int session_next_block(struct session *s, struct geometry_block *ret, struct err
 int session_latents(struct session *s, float *out, struct err *err)
 {
     struct tensor x;
+    int rc;
 
     if (s->next == 0 || s->failed) {
         return err_set(err, ERR_BUSY, "no block is done");
     }
     x = session_block_latents(s, s->next - 1);
-    return device_download(s->dev, out, &x, err);
+    device_select(s->dev, DEVICE_STREAM_COPY); /* not behind the block that is being made */
+    rc = device_download(s->dev, out, &x, err);
+    device_select(s->dev, DEVICE_STREAM_MAIN);
+    return rc;
 }

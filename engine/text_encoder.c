@@ -22,20 +22,22 @@ struct text_encoder {
     struct gemma2_config config;
     struct device *dev; /* borrowed */
     bool rope_bf16;     /* text_encoder_round_rope_frequencies */
+    bool on_host;       /* matrices stay in the mapped files and are uploaded when they are used */
     struct weight_pool pool;
     struct tensor embed;  /* [vocab, hidden] */
     struct tensor norm;   /* [hidden] */
     struct layer *layers; /* owned; config.layers entries */
 };
 
-/* Activations of one forward pass over n tokens; all f32. */
+/* Activations of one forward pass over n tokens; F32 where it says so, else as the device keeps them. */
 struct buffers {
-    struct tensor table;    /* [n, 2, head_dim / 2] rotary positions */
-    struct tensor x;        /* [n, hidden] residual stream */
+    struct tensor table;    /* [n, 2, head_dim / 2] F32 rotary positions */
+    struct tensor x;        /* [n, hidden] F32 residual stream */
     struct tensor a;        /* [n, hidden] normed input of a branch, then its output */
     struct tensor q;        /* [n, heads * head_dim], then the attention's output */
     struct tensor k, v;     /* [n, kv_heads * head_dim] */
     struct tensor gate, up; /* [n, intermediate] */
+    struct tensor matrix;   /* on_host: room for the largest matrix, one at a time */
 };
 
 static int take(struct text_encoder *enc, struct weights *w, int64_t index, const char *name,
@@ -54,6 +56,10 @@ static int take(struct text_encoder *enc, struct weights *w, int64_t index, cons
     rc = weights_get(w, full, rank, dims, &found, err);
     if (rc != ERR_OK) {
         return rc;
+    }
+    if (rank == 2 && enc->on_host) {
+        *ret = found;
+        return ERR_OK;
     }
     return rank == 2 ? weight_pool_keep(&enc->pool, &found, ret, err)
                      : weight_pool_f32(&enc->pool, &found, ret, err);
@@ -119,6 +125,7 @@ int text_encoder_open(struct text_encoder **ret, const struct gemma2_config *con
     }
     enc->config = *config;
     enc->dev = dev;
+    enc->on_host = dev->frugal && dev->kind != DEVICE_CPU;
     weight_pool_init(&enc->pool, dev);
     enc->layers = calloc((size_t)config->layers, sizeof(*enc->layers));
     if (!enc->layers) {
@@ -166,10 +173,17 @@ static int norm(const struct text_encoder *enc, const struct tensor *y, const st
 }
 
 /* y = x w^T */
-static int linear(const struct text_encoder *enc, const struct tensor *y, const struct tensor *x,
-                  const struct tensor *w, struct err *err)
+static int linear(const struct text_encoder *enc, const struct buffers *b, const struct tensor *y,
+                  const struct tensor *x, const struct tensor *w, struct err *err)
 {
-    return op_matmul(enc->dev, y, x, w, NULL, err);
+    struct tensor resident = *w;
+    int rc = ERR_OK;
+
+    if (enc->on_host) {
+        resident = TENSOR_OF(b->matrix.data, enc->dev->act, w->dim[0], w->dim[1]);
+        rc = device_upload_as(enc->dev, &resident, w->data, w->dtype, err);
+    }
+    return rc != ERR_OK ? rc : op_matmul(enc->dev, y, x, &resident, NULL, err);
 }
 
 /* x += norm(o(attention(norm(x)))) */
@@ -189,13 +203,13 @@ static int attention_branch(const struct text_encoder *enc, int64_t index, const
     int rc = norm(enc, &b->a, &b->x, &l->input_norm, false, err);
 
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->q, &b->a, &l->q, err);
+        rc = linear(enc, b, &b->q, &b->a, &l->q, err);
     }
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->k, &b->a, &l->k, err);
+        rc = linear(enc, b, &b->k, &b->a, &l->k, err);
     }
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->v, &b->a, &l->v, err);
+        rc = linear(enc, b, &b->v, &b->a, &l->v, err);
     }
     if (rc == ERR_OK) {
         rc = op_rope_half(enc->dev, &b->q, &b->table, err);
@@ -207,7 +221,7 @@ static int attention_branch(const struct text_encoder *enc, int64_t index, const
         rc = op_attention(enc->dev, &b->q, &b->q, &b->k, &b->v, &params, err);
     }
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->a, &b->q, &l->o, err);
+        rc = linear(enc, b, &b->a, &b->q, &l->o, err);
     }
     if (rc == ERR_OK) {
         rc = norm(enc, &b->x, &b->a, &l->post_attention_norm, true, err);
@@ -223,16 +237,16 @@ static int feed_forward_branch(const struct text_encoder *enc, int64_t index,
     int rc = norm(enc, &b->a, &b->x, &l->pre_ff_norm, false, err);
 
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->gate, &b->a, &l->gate, err);
+        rc = linear(enc, b, &b->gate, &b->a, &l->gate, err);
     }
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->up, &b->a, &l->up, err);
+        rc = linear(enc, b, &b->up, &b->a, &l->up, err);
     }
     if (rc == ERR_OK) {
         rc = op_geglu(enc->dev, &b->gate, &b->gate, &b->up, err);
     }
     if (rc == ERR_OK) {
-        rc = linear(enc, &b->a, &b->gate, &l->down, err);
+        rc = linear(enc, b, &b->a, &b->gate, &l->down, err);
     }
     if (rc == ERR_OK) {
         rc = norm(enc, &b->x, &b->a, &l->post_ff_norm, true, err);
@@ -245,26 +259,72 @@ static int reserve(const struct text_encoder *enc, int64_t n, struct workspace *
 {
     const struct gemma2_config *c = &enc->config;
     const int64_t kv_width = c->kv_heads * c->head_dim;
+    const enum dtype act = enc->dev->act;
     const struct {
         struct tensor *to;
         int64_t cols;
+        enum dtype dtype;
     } wanted[] = {
-        {&b->table, c->head_dim},
-        {&b->x, c->hidden_size},
-        {&b->a, c->hidden_size},
-        {&b->q, c->heads * c->head_dim},
-        {&b->k, kv_width},
-        {&b->v, kv_width},
-        {&b->gate, c->intermediate_size},
-        {&b->up, c->intermediate_size},
+        {&b->table, c->head_dim, DTYPE_F32},
+        {&b->x, c->hidden_size, DTYPE_F32},
+        {&b->a, c->hidden_size, act},
+        {&b->q, c->heads * c->head_dim, act},
+        {&b->k, kv_width, act},
+        {&b->v, kv_width, act},
+        {&b->gate, c->intermediate_size, act},
+        {&b->up, c->intermediate_size, act},
     };
     int rc = ERR_OK;
 
     for (size_t i = 0; i < ARRAY_LEN(wanted) && rc == ERR_OK; i++) {
-        rc = WORKSPACE_F32(ws, wanted[i].to, err, n, wanted[i].cols);
+        rc = workspace_tensor(ws, wanted[i].to, wanted[i].dtype, 2,
+                              (const int64_t[]){n, wanted[i].cols}, err);
     }
     if (rc == ERR_OK) {
         b->table = TENSOR_RESHAPE(&b->table, n, 2, c->head_dim / 2);
+    }
+    if (rc == ERR_OK && enc->on_host) {
+        const int64_t q_width = c->heads * c->head_dim;
+        const int64_t widest = q_width > c->intermediate_size ? q_width : c->intermediate_size;
+
+        rc = WORKSPACE_ACT(ws, &b->matrix, err, widest, c->hidden_size);
+    }
+    return rc;
+}
+
+static int check_ids(const struct text_encoder *enc, const int32_t *ids, int64_t n, struct err *err)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= enc->config.vocab_size) {
+            return err_set(err, ERR_INVALID, "token %lld is %d, the vocabulary has %lld",
+                           (long long)i, ids[i], (long long)enc->config.vocab_size);
+        }
+    }
+    return ERR_OK;
+}
+
+/* The rows of the embedding that are used, and their numbers; for when the table is not there. */
+static int upload_rows(const struct text_encoder *enc, const int32_t *ids, int64_t n,
+                       struct workspace *ws, struct tensor *ret_rows, struct tensor *ret_numbers,
+                       struct err *err)
+{
+    const size_t row_bytes = (size_t)enc->config.hidden_size * dtype_size(enc->embed.dtype);
+    int rc = WORKSPACE_F32(ws, ret_rows, err, n, enc->config.hidden_size);
+
+    if (rc == ERR_OK) {
+        rc = workspace_tensor(ws, ret_numbers, DTYPE_I32, 1, &n, err);
+    }
+    for (int64_t i = 0; i < n && rc == ERR_OK; i++) {
+        const struct tensor row = tensor_slice(ret_rows, i, 1);
+        const struct tensor number = tensor_slice(ret_numbers, i, 1);
+        const int32_t k = (int32_t)i;
+
+        rc = device_upload_as(enc->dev, &row,
+                              (const char *)enc->embed.data + (size_t)ids[i] * row_bytes,
+                              enc->embed.dtype, err);
+        if (rc == ERR_OK) {
+            rc = device_upload(enc->dev, &number, &k, err);
+        }
     }
     return rc;
 }
@@ -274,23 +334,19 @@ static int embed(const struct text_encoder *enc, const int32_t *ids, int64_t n,
                  struct workspace *ws, const struct tensor *x, struct err *err)
 {
     const float scale = (float)sqrt((double)enc->config.hidden_size);
+    struct tensor table = enc->embed;
     struct tensor on_device;
-    int rc;
+    int rc = check_ids(enc, ids, n, err);
 
-    for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= enc->config.vocab_size) {
-            return err_set(err, ERR_INVALID, "token %lld is %d, the vocabulary has %lld",
-                           (long long)i, ids[i], (long long)enc->config.vocab_size);
+    if (rc == ERR_OK && enc->on_host) {
+        rc = upload_rows(enc, ids, n, ws, &table, &on_device, err);
+    } else if (rc == ERR_OK) {
+        rc = workspace_tensor(ws, &on_device, DTYPE_I32, 1, &n, err);
+        if (rc == ERR_OK) {
+            rc = device_upload(enc->dev, &on_device, ids, err);
         }
     }
-    rc = workspace_tensor(ws, &on_device, DTYPE_I32, 1, &n, err);
-    if (rc == ERR_OK) {
-        rc = device_upload(enc->dev, &on_device, ids, err);
-    }
-    if (rc == ERR_OK) {
-        rc = op_embed(enc->dev, x, &enc->embed, &on_device, scale, err);
-    }
-    return rc;
+    return rc != ERR_OK ? rc : op_embed(enc->dev, x, &table, &on_device, scale, err);
 }
 
 static int forward(const struct text_encoder *enc, const struct buffers *b,

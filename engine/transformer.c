@@ -53,11 +53,15 @@ int transformer_caption(struct transformer *tf, struct workspace *ws, const stru
 {
     const struct rmsnorm_params norm = {.eps = CAPTION_NORM_EPS};
     const size_t mark = workspace_mark(ws);
+    struct tensor in;
     struct tensor h;
-    int rc = WORKSPACE_F32(ws, &h, err, embeds->dim[0], tf->width);
+    int rc = workspace_as_act(ws, embeds, &in, err);
 
     if (rc == ERR_OK) {
-        rc = linear(tf, &tf->caption1, &h, embeds, MATMUL_GELU_TANH, err);
+        rc = WORKSPACE_ACT(ws, &h, err, embeds->dim[0], tf->width);
+    }
+    if (rc == ERR_OK) {
+        rc = linear(tf, &tf->caption1, &h, &in, MATMUL_GELU_TANH, err);
     }
     if (rc == ERR_OK) {
         rc = linear(tf, &tf->caption2, proj, &h, MATMUL_NONE, err);
@@ -101,16 +105,16 @@ int transformer_encode_text(struct transformer *tf, struct workspace *ws,
     struct transformer_text text;
     struct tensor y;
     size_t mark;
-    int rc = WORKSPACE_F32(ws, &text.k, err, tf->config.layers, n, tf->width);
+    int rc = WORKSPACE_ACT(ws, &text.k, err, tf->config.layers, n, tf->width);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(ws, &text.v, err, tf->config.layers, n, tf->width);
+        rc = WORKSPACE_ACT(ws, &text.v, err, tf->config.layers, n, tf->width);
     }
     if (rc != ERR_OK) {
         return rc;
     }
     mark = workspace_mark(ws);
-    rc = WORKSPACE_F32(ws, &y, err, n, tf->width);
+    rc = WORKSPACE_ACT(ws, &y, err, n, tf->width);
     if (rc == ERR_OK) {
         rc = transformer_caption(tf, ws, embeds, &y, &y, err);
     }
@@ -133,7 +137,7 @@ int transformer_state_alloc(struct transformer *tf, struct workspace *ws, int64_
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(ws, &ret->k_sum, err, c->layers, c->heads, c->head_dim);
     }
-    return rc != ERR_OK ? rc : WORKSPACE_F32(ws, &ret->tail, err, c->layers, hw, tf->width);
+    return rc != ERR_OK ? rc : WORKSPACE_ACT(ws, &ret->tail, err, c->layers, hw, tf->width);
 }
 
 int transformer_state_add(struct transformer *tf, const struct transformer_state *to,
@@ -236,43 +240,20 @@ static int64_t distinct_times(const struct transformer_run *run, float *times, i
 static int upload_times(struct transformer_run *run, const float *times, const int32_t *group,
                         struct err *err)
 {
-    struct transformer *tf = run->tf;
     const int64_t entries = run->items * run->frames;
-    struct tensor t;
-    struct tensor features;
-    size_t mark;
     int rc = workspace_tensor(run->ws, &run->group, DTYPE_I32, 1, &entries, err);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &run->temb, err, run->n_times, MOD_PARTS * tf->width);
+        rc = WORKSPACE_F32(run->ws, &run->times, err, run->n_times);
     }
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &run->e, err, run->n_times, tf->width);
+        rc = device_upload(run->tf->dev, &run->group, group, err);
     }
-    mark = workspace_mark(run->ws);
-    if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &t, err, run->n_times);
-    }
-    if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &features, err, run->n_times, TIMESTEP_FEATURES);
-    }
-    if (rc == ERR_OK) {
-        rc = device_upload(tf->dev, &run->group, group, err);
-    }
-    if (rc == ERR_OK) {
-        rc = device_upload(tf->dev, &t, times, err);
-    }
-    if (rc == ERR_OK) {
-        rc = op_timestep_features(tf->dev, &features, &t, err);
-    }
-    if (rc == ERR_OK) {
-        rc = transformer_time_embed(tf, run->ws, &features, &run->e, &run->temb, err);
-    }
-    workspace_rewind(run->ws, mark);
-    return rc;
+    return rc != ERR_OK ? rc : device_upload(run->tf->dev, &run->times, times, err);
 }
 
-static int embed_times(struct transformer_run *run, struct err *err)
+/* The distinct timesteps and the frames' groups, to the device. */
+static int place_times(struct transformer_run *run, struct err *err)
 {
     const int64_t entries = run->items * run->frames;
     int32_t *group;
@@ -286,13 +267,36 @@ static int embed_times(struct transformer_run *run, struct err *err)
     return upload_times(run, run->tf->host, group, err);
 }
 
+static int embed_times(struct transformer_run *run, struct err *err)
+{
+    struct tensor features;
+    size_t mark;
+    int rc = WORKSPACE_F32(run->ws, &run->temb, err, run->n_times, MOD_PARTS * run->tf->width);
+
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(run->ws, &run->e, err, run->n_times, run->tf->width);
+    }
+    mark = workspace_mark(run->ws);
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(run->ws, &features, err, run->n_times, TIMESTEP_FEATURES);
+    }
+    if (rc == ERR_OK) {
+        rc = op_timestep_features(run->tf->dev, &features, &run->times, err);
+    }
+    if (rc == ERR_OK) {
+        rc = transformer_time_embed(run->tf, run->ws, &features, &run->e, &run->temb, err);
+    }
+    workspace_rewind(run->ws, mark);
+    return rc;
+}
+
 static int embed_patches(struct transformer_run *run, const struct tensor *x, struct err *err)
 {
     struct transformer *tf = run->tf;
     const size_t mark = workspace_mark(run->ws);
     const int64_t p = tf->config.patch_size;
     struct tensor u;
-    int rc = WORKSPACE_F32(run->ws, &u, err, run->n, p * p * tf->config.in_channels);
+    int rc = WORKSPACE_ACT(run->ws, &u, err, run->n, p * p * tf->config.in_channels);
 
     for (int64_t b = 0; b < run->items && rc == ERR_OK; b++) {
         const struct tensor rows = tensor_slice(x, b * run->n, run->n);
@@ -306,8 +310,9 @@ static int embed_patches(struct transformer_run *run, const struct tensor *x, st
     return rc;
 }
 
-/* x = LN(x) (1 + scale) + shift, both from table + e (MODEL 3.9). */
-static int final_norm(struct transformer_run *run, const struct tensor *x, struct err *err)
+/* y = LN(x) (1 + scale) + shift, both from table + e (MODEL 3.9). */
+static int final_norm(struct transformer_run *run, const struct tensor *y, const struct tensor *x,
+                      struct err *err)
 {
     struct transformer *tf = run->tf;
     struct tensor mod;
@@ -329,7 +334,7 @@ static int final_norm(struct transformer_run *run, const struct tensor *x, struc
         parts[i] = tensor_slice(&mod, i, 1);
         parts[i] = TENSOR_RESHAPE(&parts[i], run->n_times, tf->width);
     }
-    return rc != ERR_OK ? rc : op_adaln(tf->dev, x, x, &params, err);
+    return rc != ERR_OK ? rc : op_adaln(tf->dev, y, x, &params, err);
 }
 
 /* Norm, projection, patches to latents. */
@@ -337,14 +342,18 @@ static int final_layer(struct transformer_run *run, const struct tensor *x, stru
 {
     struct transformer *tf = run->tf;
     const int64_t p = tf->config.patch_size;
+    struct tensor normed;
     struct tensor out;
     int rc = WORKSPACE_F32(run->ws, &out, err, x->dim[0], p * p * tf->config.out_channels);
 
     if (rc == ERR_OK) {
-        rc = final_norm(run, x, err);
+        rc = WORKSPACE_ACT(run->ws, &normed, err, x->dim[0], x->dim[1]);
     }
     if (rc == ERR_OK) {
-        rc = linear(tf, &tf->proj_out, &out, x, MATMUL_NONE, err);
+        rc = final_norm(run, &normed, x, err);
+    }
+    if (rc == ERR_OK) {
+        rc = linear(tf, &tf->proj_out, &out, &normed, MATMUL_NONE, err);
     }
     for (int64_t b = 0; b < run->items && rc == ERR_OK; b++) {
         const struct tensor rows = tensor_slice(&out, b * run->n, run->n);
@@ -403,12 +412,92 @@ static int check_call(struct transformer *tf, const struct transformer_call *cal
     return ERR_OK;
 }
 
+/* ---- the recorded part ---- */
+
+static void hash(uint64_t *h, const void *data, size_t size)
+{
+    for (size_t i = 0; i < size; i++) { /* FNV-1a */
+        *h = (*h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
+    }
+}
+
+static void hash_place(uint64_t *h, const struct tensor *t)
+{
+    hash(h, &t->data, sizeof(t->data));
+    hash(h, t->dim, sizeof(t->dim));
+}
+
+static void hash_state(uint64_t *h, const struct transformer_state *state)
+{
+    if (state) {
+        hash_place(h, &state->s);
+        hash_place(h, &state->k_sum);
+        hash_place(h, &state->tail);
+    }
+    hash(h, &(const bool){state != NULL}, sizeof(bool));
+}
+
+/* Equal for calls that issue the same operations on the same places. What differs from step to step
+ * (times, positions, latents) lies in device memory at those places. */
+static uint64_t graph_key(const struct transformer_run *run)
+{
+    const size_t mark = workspace_mark(run->ws);
+    uint64_t h = 0xcbf29ce484222325U;
+
+    hash(&h, &run->ws->base, sizeof(run->ws->base));
+    hash(&h, &mark, sizeof(mark));
+    hash(&h, &run->tf, sizeof(run->tf));
+    hash(&h, &run->n_times, sizeof(run->n_times));
+    for (int64_t i = 0; i < run->items; i++) {
+        const struct transformer_item *item = &run->call->items[i];
+
+        hash_place(&h, item->x);
+        hash_place(&h, item->v ? item->v : &(const struct tensor){0});
+        hash_place(&h, &item->text->k);
+        hash_place(&h, &item->text->v);
+        hash_state(&h, item->history);
+        hash_state(&h, item->save);
+    }
+    return run->call->tap || h == 0 ? 0 : h;
+}
+
+/* Operations only, so that a GPU can record them. */
+static int compute(struct transformer_run *run, struct err *err)
+{
+    struct tensor x;
+    int rc = embed_times(run, err);
+
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(run->ws, &x, err, run->items * run->n, run->tf->width);
+    }
+    if (rc == ERR_OK) {
+        rc = embed_patches(run, &x, err);
+    }
+    return rc != ERR_OK ? rc : blocks_and_final(run, &x, err);
+}
+
+static int compute_or_replay(struct transformer_run *run, struct err *err)
+{
+    struct device *dev = run->tf->dev;
+    bool replayed;
+    int rc = device_graph_begin(dev, graph_key(run), &replayed, err);
+
+    if (rc != ERR_OK || replayed) {
+        return rc;
+    }
+    rc = compute(run, err);
+    if (rc != ERR_OK) {
+        device_graph_abort(dev);
+        return rc;
+    }
+    return device_graph_end(dev, err);
+}
+
 int transformer_forward(struct transformer *tf, struct workspace *ws,
                         const struct transformer_call *call, struct err *err)
 {
     const size_t mark = workspace_mark(ws);
     struct transformer_run run = {.tf = tf, .ws = ws, .call = call};
-    struct tensor x;
     int rc = check_call(tf, call, err);
 
     if (rc != ERR_OK) {
@@ -421,16 +510,10 @@ int transformer_forward(struct transformer *tf, struct workspace *ws,
     run.n = run.frames * run.height * run.width;
     rc = transformer_rope(&run, call->first_frame, err);
     if (rc == ERR_OK) {
-        rc = embed_times(&run, err);
+        rc = place_times(&run, err);
     }
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(ws, &x, err, run.items * run.n, tf->width);
-    }
-    if (rc == ERR_OK) {
-        rc = embed_patches(&run, &x, err);
-    }
-    if (rc == ERR_OK) {
-        rc = blocks_and_final(&run, &x, err);
+        rc = compute_or_replay(&run, err);
     }
     workspace_rewind(ws, mark);
     return rc;

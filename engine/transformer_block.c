@@ -20,9 +20,11 @@
 static const float QK_NORM_EPS = 1e-5F;
 static const float LINEAR_ATTENTION_EPS = 1e-15F;
 
-/* The feed-forward's 2M-wide activations exist for this many tokens at a time. */
+/* The feed-forward's 2M-wide activations exist for this many tokens at a time: few where the caches are
+ * small, a whole clip where a piece has to fill a GPU. */
 enum {
-    FEED_FORWARD_TOKENS = 4096
+    FEED_FORWARD_TOKENS_CPU = 4096,
+    FEED_FORWARD_TOKENS_GPU = 32768
 };
 
 static const struct tensor *bias_of(const struct transformer_linear *linear)
@@ -181,7 +183,7 @@ int transformer_self_attention(struct transformer_run *run, int64_t l, const str
     int rc = ERR_OK;
 
     for (int i = 0; i < 3 && rc == ERR_OK; i++) {
-        rc = WORKSPACE_F32(run->ws, &qkv[i], err, run->items * run->n, run->tf->width);
+        rc = WORKSPACE_ACT(run->ws, &qkv[i], err, run->items * run->n, run->tf->width);
         if (rc == ERR_OK) {
             rc = project(run, linear[i], &qkv[i], a, err);
         }
@@ -222,11 +224,15 @@ int transformer_cross_attention(struct transformer_run *run, int64_t l, const st
     const struct rmsnorm_params norm = {.eps = QK_NORM_EPS};
     const size_t mark = workspace_mark(run->ws);
     const int64_t rows = x->dim[0] / run->items;
+    struct tensor in;
     struct tensor q;
-    int rc = WORKSPACE_F32(run->ws, &q, err, x->dim[0], run->tf->width);
+    int rc = WORKSPACE_ACT(run->ws, &q, err, x->dim[0], run->tf->width);
 
     if (rc == ERR_OK) {
-        rc = project(run, &layer->cross.q, &q, x, err);
+        rc = workspace_as_act(run->ws, x, &in, err);
+    }
+    if (rc == ERR_OK) {
+        rc = project(run, &layer->cross.q, &q, &in, err);
     }
     if (rc == ERR_OK) {
         rc = op_rmsnorm(run->tf->dev, &q, &q, &layer->cross.norm_q, &norm, err);
@@ -251,7 +257,9 @@ static int spatial_part(struct transformer_run *run, int64_t l, const struct ten
     const int64_t m = run->tf->config.mlp_hidden;
     const int64_t hw = run->height * run->width;
     const int64_t frames = b->dim[0] / hw;
-    const int64_t piece = FEED_FORWARD_TOKENS / hw < 1 ? 1 : FEED_FORWARD_TOKENS / hw;
+    const int64_t tokens =
+        run->tf->dev->kind == DEVICE_CPU ? FEED_FORWARD_TOKENS_CPU : FEED_FORWARD_TOKENS_GPU;
+    const int64_t piece = tokens / hw < 1 ? 1 : tokens / hw;
     const size_t mark = workspace_mark(run->ws);
     int rc = ERR_OK;
 
@@ -262,9 +270,9 @@ static int spatial_part(struct transformer_run *run, int64_t l, const struct ten
         struct tensor u;
         struct tensor p;
 
-        rc = WORKSPACE_F32(run->ws, &u, err, n, run->height, run->width, 2 * m);
+        rc = WORKSPACE_ACT(run->ws, &u, err, n, run->height, run->width, 2 * m);
         if (rc == ERR_OK) {
-            rc = WORKSPACE_F32(run->ws, &p, err, n, run->height, run->width, m);
+            rc = WORKSPACE_ACT(run->ws, &p, err, n, run->height, run->width, m);
         }
         if (rc == ERR_OK) {
             const struct tensor rows = TENSOR_RESHAPE(&u, n * hw, 2 * m);
@@ -322,7 +330,7 @@ static int feed_forward_item(struct transformer_run *run, int64_t l, int64_t b_i
     struct tensor first;
     struct tensor rest;
     struct tensor last;
-    int rc = WORKSPACE_F32(run->ws, &r, err, (frames + 1) * hw, run->tf->width);
+    int rc = WORKSPACE_ACT(run->ws, &r, err, (frames + 1) * hw, run->tf->width);
 
     if (rc != ERR_OK) {
         return rc;
@@ -340,7 +348,7 @@ static int feed_forward_item(struct transformer_run *run, int64_t l, int64_t b_i
     if (rc != ERR_OK || !y) {
         return rc;
     }
-    rc = WORKSPACE_F32(run->ws, &z, err, (frames + 1) * hw, 3 * run->tf->width);
+    rc = WORKSPACE_ACT(run->ws, &z, err, (frames + 1) * hw, 3 * run->tf->width);
     if (rc == ERR_OK) {
         rc = op_matmul(run->tf->dev, &z, &r, &run->tf->layers[l].temporal, NULL, err);
     }
@@ -425,7 +433,7 @@ int transformer_block(struct transformer_run *run, int64_t l, const struct tenso
     int rc = WORKSPACE_F32(run->ws, &mod, err, MOD_PARTS, run->n_times, run->tf->width);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &a, err, x->dim[0], x->dim[1]);
+        rc = WORKSPACE_ACT(run->ws, &a, err, x->dim[0], x->dim[1]);
     }
     if (rc == ERR_OK) {
         rc = op_modulation(run->tf->dev, &mod, &run->tf->layers[l].table, &run->temb, err);

@@ -60,6 +60,7 @@ struct transformer_run {
     int64_t n;                            /* tokens of an item */
     struct rope3d rope;
     int64_t n_times;     /* distinct timesteps */
+    struct tensor times; /* [n_times] */
     struct tensor group; /* [items * frames] i32: which of them each frame has */
     struct tensor temb;  /* [n_times, 6D] */
     struct tensor e;     /* [n_times, D] */

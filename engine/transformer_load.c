@@ -133,7 +133,8 @@ static void transpose(float *to, const float *from, int64_t rows, int64_t cols)
 
 /* The stored kernel [rows, taps] (taps fastest) becomes [taps, rows], shaped as out_dims. */
 static int load_by_taps(struct loader *ld, const char *name, int rank, const int64_t *dims,
-                        int64_t taps, const int64_t out_dims[2], struct tensor *ret)
+                        int64_t taps, const int64_t out_dims[2], enum dtype dtype,
+                        struct tensor *ret)
 {
     const int64_t count = out_dims[0] * out_dims[1];
     float *stored = read_f32(ld, name, rank, dims);
@@ -146,7 +147,7 @@ static int load_by_taps(struct loader *ld, const char *name, int rank, const int
     by_taps = malloc((size_t)count * sizeof(float));
     if (by_taps) {
         transpose(by_taps, stored, count / taps, taps);
-        rc = weight_pool_copy(&ld->tf->pool, 2, out_dims, by_taps, ret, ld->err);
+        rc = weight_pool_copy(&ld->tf->pool, dtype, 2, out_dims, by_taps, ret, ld->err);
     } else {
         rc = err_set(ld->err, ERR_NO_MEMORY, "%s%s", ld->prefix, name);
     }
@@ -167,7 +168,7 @@ static int load_feed_forward(struct loader *ld, struct transformer_layer *layer)
     }
     if (rc == ERR_OK) {
         rc = load_by_taps(ld, "ff.conv_depth", 4, (const int64_t[]){2 * m, 1, 3, 3}, 9,
-                          (const int64_t[]){9, 2 * m}, &layer->depth);
+                          (const int64_t[]){9, 2 * m}, DTYPE_F32, &layer->depth);
     }
     if (rc == ERR_OK) {
         rc = load_vector(ld, "ff.conv_depth", ".bias", 2 * m, &layer->depth_bias);
@@ -178,7 +179,7 @@ static int load_feed_forward(struct loader *ld, struct transformer_layer *layer)
     }
     if (rc == ERR_OK) {
         rc = load_by_taps(ld, "ff.conv_temp", 4, (const int64_t[]){d, d, 3, 1}, 3,
-                          (const int64_t[]){3 * d, d}, &layer->temporal);
+                          (const int64_t[]){3 * d, d}, ld->tf->dev->act, &layer->temporal);
     }
     return rc;
 }

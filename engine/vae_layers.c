@@ -47,13 +47,13 @@ static int load_kernel(struct vae_loader *ld, struct tensor *ret, const struct v
     }
     if (taps == 1) { /* nothing to rearrange */
         t = tensor_reshape(&t, 5, dims);
-        return weight_pool_f32(ld->pool, &t, ret, ld->err);
+        return weight_pool_act(ld->pool, &t, ret, ld->err);
     }
     row = malloc((size_t)(s->ci * taps) * sizeof(float));
     all = malloc((size_t)tensor_count(&t) * sizeof(float));
     if (row && all) {
         taps_before_channels(all, &t, s->ci, taps, row);
-        rc = weight_pool_copy(ld->pool, 5, dims, all, ret, ld->err);
+        rc = weight_pool_copy(ld->pool, ld->pool->dev->act, 5, dims, all, ret, ld->err);
     } else {
         rc = err_set(ld->err, ERR_NO_MEMORY, "%s", name);
     }

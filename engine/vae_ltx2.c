@@ -189,7 +189,8 @@ static int load_statistics(struct vae_loader *ld, struct vae_ltx2 *vae)
         table[3][i] = -mean[i] * factor / std[i];
     }
     for (int i = 0; i < 4 && rc == ERR_OK; i++) {
-        rc = weight_pool_copy(&vae->pool, 1, (const int64_t[]){n}, table[i], to[i], ld->err);
+        rc = weight_pool_copy(&vae->pool, DTYPE_F32, 1, (const int64_t[]){n}, table[i], to[i],
+                              ld->err);
     }
     return rc;
 }

@@ -96,10 +96,10 @@ int ltx2_resnets(struct ltx2_run *run, const struct ltx2_level *level, const str
     struct tensor buf;
     struct tensor inner;
     int rc =
-        WORKSPACE_F32(run->ws, &buf, err, x->dim[0] + KERNEL - 1, x->dim[1], x->dim[2], x->dim[3]);
+        WORKSPACE_ACT(run->ws, &buf, err, x->dim[0] + KERNEL - 1, x->dim[1], x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &inner, err, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
+        rc = WORKSPACE_ACT(run->ws, &inner, err, x->dim[0], x->dim[1], x->dim[2], x->dim[3]);
     }
     for (int64_t i = 0; i < level->n_resnets && rc == ERR_OK; i++) {
         rc = resnet(run, &level->resnets[i], x, &buf, &inner, err);

@@ -27,7 +27,7 @@ static int upsample_frame(struct ltx2_run *run, const struct ltx2_level *level, 
     const size_t mark = workspace_mark(run->ws);
     struct tensor wide;
     int rc =
-        WORKSPACE_F32(run->ws, &wide, err, 1, x->dim[1], x->dim[2], level->sampler.weight.dim[0]);
+        WORKSPACE_ACT(run->ws, &wide, err, 1, x->dim[1], x->dim[2], level->sampler.weight.dim[0]);
 
     if (rc == ERR_OK) {
         rc = ltx2_conv(run, &level->sampler, &wide, &window, NULL, err);
@@ -44,7 +44,7 @@ static int upsample(struct ltx2_run *run, const struct ltx2_level *level, const 
 {
     const size_t mark = workspace_mark(run->ws);
     struct tensor buf;
-    int rc = WORKSPACE_F32(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
+    int rc = WORKSPACE_ACT(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
                            x->dim[1], x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
@@ -70,7 +70,7 @@ static int run_head(struct ltx2_run *run, const struct vae_ltx2 *vae, const stru
     };
     struct tensor buf;
     struct tensor patches;
-    int rc = WORKSPACE_F32(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
+    int rc = WORKSPACE_ACT(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
                            x->dim[1], x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
@@ -96,21 +96,21 @@ static int run_front(struct ltx2_run *run, const struct vae_ltx2 *vae, const str
                      enum vae_space space, const struct tensor *x, struct err *err)
 {
     const size_t mark = workspace_mark(run->ws);
-    const struct tensor *raw = z;
     struct tensor scaled;
     struct tensor buf;
-    int rc = WORKSPACE_F32(run->ws, &scaled, err, z->dim[0], z->dim[1], z->dim[2], z->dim[3]);
+    int rc = WORKSPACE_ACT(run->ws, &scaled, err, z->dim[0], z->dim[1], z->dim[2], z->dim[3]);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &buf, err, z->dim[0] + ltx2_front(run) + ltx2_back(run),
+        rc = WORKSPACE_ACT(run->ws, &buf, err, z->dim[0] + ltx2_front(run) + ltx2_back(run),
                            z->dim[1], z->dim[2], z->dim[3]);
     }
     if (rc == ERR_OK && space == VAE_NORMALISED) {
         rc = op_channel_affine(run->dev, &scaled, z, &vae->scale_in, &vae->shift_in, err);
-        raw = &scaled;
+    } else if (rc == ERR_OK) {
+        rc = op_cast(run->dev, &scaled, z, err);
     }
     if (rc == ERR_OK) {
-        rc = ltx2_pad(run, &buf, raw, 0, false, err);
+        rc = ltx2_pad(run, &buf, &scaled, 0, false, err);
     }
     if (rc == ERR_OK) {
         rc = ltx2_conv(run, &vae->decoder.conv_in, x, &buf, NULL, err);
@@ -137,7 +137,7 @@ static int allocate_outputs(struct ltx2_run *run, const struct vae_ltx2 *vae,
         dims[l][2] = level->samples ? in[2] * level->ss : in[2];
     }
     for (int l = half->n_levels - 1; l >= 0 && rc == ERR_OK; l--) {
-        rc = WORKSPACE_F32(run->ws, &output[l], err, dims[l][0], dims[l][1], dims[l][2],
+        rc = WORKSPACE_ACT(run->ws, &output[l], err, dims[l][0], dims[l][1], dims[l][2],
                            half->level[l].c_out);
         above[l] = workspace_mark(run->ws);
     }

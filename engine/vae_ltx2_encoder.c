@@ -22,11 +22,11 @@ static int downsample(struct ltx2_run *run, const struct ltx2_level *level, cons
     const size_t mark = workspace_mark(run->ws);
     struct tensor buf;
     struct tensor narrow;
-    int rc = WORKSPACE_F32(run->ws, &buf, err, t + ltx2_front(run) + ltx2_back(run), x->dim[1],
+    int rc = WORKSPACE_ACT(run->ws, &buf, err, t + ltx2_front(run) + ltx2_back(run), x->dim[1],
                            x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &narrow, err, t, x->dim[1], x->dim[2],
+        rc = WORKSPACE_ACT(run->ws, &narrow, err, t, x->dim[1], x->dim[2],
                            level->sampler.weight.dim[0]);
     }
     if (rc == ERR_OK) {
@@ -56,16 +56,20 @@ static int run_front(struct ltx2_run *run, const struct vae_ltx2 *vae, const str
     const int64_t back = ltx2_back(run);
     const int64_t channels = vae->encoder.conv_in.weight.dim[4];
     const size_t mark = workspace_mark(run->ws);
+    struct tensor pictures;
     struct tensor patches;
     struct tensor buf;
-    int rc = WORKSPACE_F32(run->ws, &patches, err, x->dim[0], x->dim[1], x->dim[2], channels);
+    int rc = WORKSPACE_ACT(run->ws, &patches, err, x->dim[0], x->dim[1], x->dim[2], channels);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &buf, err, front + x->dim[0] + back, x->dim[1], x->dim[2],
+        rc = WORKSPACE_ACT(run->ws, &buf, err, front + x->dim[0] + back, x->dim[1], x->dim[2],
                            channels);
     }
     if (rc == ERR_OK) {
-        rc = op_space_time_merge(run->dev, &patches, video, &p, err);
+        rc = workspace_as_act(run->ws, video, &pictures, err);
+    }
+    if (rc == ERR_OK) {
+        rc = op_space_time_merge(run->dev, &patches, &pictures, &p, err);
     }
     if (rc == ERR_OK) {
         rc = ltx2_pad(run, &buf, &patches, 0, false, err);
@@ -83,7 +87,7 @@ static int run_head(struct ltx2_run *run, const struct vae_ltx2 *vae, const stru
 {
     struct tensor buf;
     struct tensor mean;
-    int rc = WORKSPACE_F32(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
+    int rc = WORKSPACE_ACT(run->ws, &buf, err, x->dim[0] + ltx2_front(run) + ltx2_back(run),
                            x->dim[1], x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
@@ -125,7 +129,7 @@ static int allocate_inputs(struct ltx2_run *run, const struct vae_ltx2 *vae,
     }
     for (int l = half->n_levels - 1; l >= 0 && rc == ERR_OK; l--) {
         below[l] = workspace_mark(run->ws);
-        rc = WORKSPACE_F32(run->ws, &input[l], err, dims[l][0], dims[l][1], dims[l][2],
+        rc = WORKSPACE_ACT(run->ws, &input[l], err, dims[l][0], dims[l][1], dims[l][2],
                            half->level[l].c_in);
     }
     return rc;

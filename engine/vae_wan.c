@@ -282,7 +282,8 @@ static int load_statistics(struct vae_wan *vae, struct err *err)
         table[3][i] = -c->latents_mean[i] / c->latents_std[i];
     }
     for (int i = 0; i < 4 && rc == ERR_OK; i++) {
-        rc = weight_pool_copy(&vae->pool, 1, (const int64_t[]){c->z_dim}, table[i], to[i], err);
+        rc = weight_pool_copy(&vae->pool, DTYPE_F32, 1, (const int64_t[]){c->z_dim}, table[i],
+                              to[i], err);
     }
     return rc;
 }

@@ -100,16 +100,16 @@ static int resnet(struct wan_run *run, const struct wan_resnet *r, const struct 
     struct tensor normed; /* both convolutions' inputs, one after the other */
     struct tensor normed1;
     struct tensor normed2;
-    int rc = WORKSPACE_F32(run->ws, &normed, err, t, h, w, r->ci > r->co ? r->ci : r->co);
+    int rc = WORKSPACE_ACT(run->ws, &normed, err, t, h, w, r->ci > r->co ? r->ci : r->co);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &inner, err, t, h, w, r->co);
+        rc = WORKSPACE_ACT(run->ws, &inner, err, t, h, w, r->co);
     }
     if (rc != ERR_OK) {
         return rc;
     }
-    normed1 = TENSOR_F32(normed.data, t, h, w, r->ci);
-    normed2 = TENSOR_F32(normed.data, t, h, w, r->co);
+    normed1 = TENSOR_OF(normed.data, normed.dtype, t, h, w, r->ci);
+    normed2 = TENSOR_OF(normed.data, normed.dtype, t, h, w, r->co);
     if (r->ci != r->co) {
         rc = wan_conv_frames(run, &r->shortcut, y, x, (struct conv3d_params){0}, err);
     }
@@ -136,7 +136,7 @@ int wan_resnets(struct wan_run *run, const struct wan_level *level, struct tenso
     int rc = ERR_OK;
 
     if (level->ci != level->co) {
-        rc = WORKSPACE_F32(run->ws, &y, err, x->dim[0], x->dim[1], x->dim[2], level->co);
+        rc = WORKSPACE_ACT(run->ws, &y, err, x->dim[0], x->dim[1], x->dim[2], level->co);
     }
     for (int64_t i = 0; i < level->n_resnets && rc == ERR_OK; i++) {
         rc = resnet(run, &level->resnets[i], &y, i == 0 ? x : &y, err);
@@ -160,10 +160,10 @@ static int attend(struct wan_run *run, const struct wan_attention *a, const stru
     struct tensor q_rows = TENSOR_RESHAPE(q, n, c);
     struct tensor k;
     struct tensor v;
-    int rc = WORKSPACE_F32(run->ws, &k, err, 1, q->dim[1], q->dim[2], c);
+    int rc = WORKSPACE_ACT(run->ws, &k, err, 1, q->dim[1], q->dim[2], c);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &v, err, 1, q->dim[1], q->dim[2], c);
+        rc = WORKSPACE_ACT(run->ws, &v, err, 1, q->dim[1], q->dim[2], c);
     }
     if (rc == ERR_OK) {
         rc = wan_conv_frames(run, &a->q, q, normed, plain, err);
@@ -196,10 +196,10 @@ static int attention(struct wan_run *run, const struct wan_attention *a, const s
     const size_t mark = workspace_mark(run->ws);
     struct tensor normed;
     struct tensor q;
-    int rc = WORKSPACE_F32(run->ws, &normed, err, 1, x->dim[1], x->dim[2], x->dim[3]);
+    int rc = WORKSPACE_ACT(run->ws, &normed, err, 1, x->dim[1], x->dim[2], x->dim[3]);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &q, err, 1, x->dim[1], x->dim[2], x->dim[3]);
+        rc = WORKSPACE_ACT(run->ws, &q, err, 1, x->dim[1], x->dim[2], x->dim[3]);
     }
     if (rc == ERR_OK) {
         rc = op_channel_norm(run->dev, &normed, x, &norm, err);

@@ -20,7 +20,7 @@
 #include "kernels/space_time.h"
 
 /* Caches of a dry run have addresses; nobody looks behind them. */
-#define DRY_BASE ((float *)(uintptr_t)4096)
+#define DRY_BASE ((char *)(uintptr_t)4096)
 
 enum {
     TAIL_FRAMES = 1,
@@ -47,25 +47,26 @@ struct decode {
     size_t below[VAE_MAX_LEVELS];        /* the workspace before input[l] was allocated */
 };
 
-static int64_t slot_floats(const struct wan_slot *slot, int64_t h, int64_t w)
+static int64_t slot_count(const struct wan_slot *slot, int64_t h, int64_t w)
 {
     return slot->frames * (h << slot->grid) * (w << slot->grid) * slot->channels;
 }
 
 size_t vae_wan_stream_bytes(const struct vae_wan *vae, int64_t h, int64_t w)
 {
-    int64_t floats = 0;
+    int64_t count = 0;
 
     for (int i = 0; i < vae->decoder.n_slots; i++) {
-        floats += slot_floats(&vae->decoder.slots[i], h, w);
+        count += slot_count(&vae->decoder.slots[i], h, w);
     }
-    return (size_t)floats * sizeof(float);
+    return (size_t)count * dtype_size(vae->dev->act);
 }
 
 static int allocate_caches(struct vae_wan_stream *s, struct err *err)
 {
     const struct wan_half *half = &s->vae->decoder;
-    float *at = DRY_BASE;
+    const enum dtype act = s->vae->dev->act;
+    char *at = DRY_BASE;
 
     if (!s->vae->dev->dry_run) {
         const int rc = device_alloc(s->vae->dev, s->bytes, &s->memory, err);
@@ -78,9 +79,9 @@ static int allocate_caches(struct vae_wan_stream *s, struct err *err)
     for (int i = 0; i < half->n_slots; i++) {
         const struct wan_slot *slot = &half->slots[i];
 
-        s->cache[i] =
-            TENSOR_F32(at, slot->frames, s->h << slot->grid, s->w << slot->grid, slot->channels);
-        at += slot_floats(slot, s->h, s->w);
+        s->cache[i] = TENSOR_OF(at, act, slot->frames, s->h << slot->grid, s->w << slot->grid,
+                                slot->channels);
+        at += (size_t)slot_count(slot, s->h, s->w) * dtype_size(act);
     }
     return vae_wan_stream_reset(s, false, err);
 }
@@ -128,7 +129,8 @@ void vae_wan_stream_close(struct vae_wan_stream *s)
 
 int vae_wan_stream_reset(struct vae_wan_stream *s, bool steady, struct err *err)
 {
-    const struct tensor all = TENSOR_F32(s->memory, (int64_t)(s->bytes / sizeof(float)));
+    const enum dtype act = s->vae->dev->act;
+    const struct tensor all = TENSOR_OF(s->memory, act, (int64_t)(s->bytes / dtype_size(act)));
 
     s->first = !steady;
     return op_fill(s->vae->dev, &all, 0, err);
@@ -166,10 +168,10 @@ static int double_frames(struct decode *d, const struct wan_level *level, struct
     const int64_t t = x->dim[0];
     struct tensor wide;
     struct tensor doubled;
-    int rc = WORKSPACE_F32(d->run.ws, &wide, err, t, x->dim[1], x->dim[2], 2 * level->co);
+    int rc = WORKSPACE_ACT(d->run.ws, &wide, err, t, x->dim[1], x->dim[2], 2 * level->co);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(d->run.ws, &doubled, err, 2 * t, x->dim[1], x->dim[2], level->co);
+        rc = WORKSPACE_ACT(d->run.ws, &doubled, err, 2 * t, x->dim[1], x->dim[2], level->co);
     }
     if (rc == ERR_OK) {
         rc = wan_conv_same(&d->run, &level->time_conv, &wide, x, NULL, err);
@@ -236,7 +238,7 @@ static int run_last(struct decode *d, const struct tensor *x, const struct tenso
         rc = tap(d, last, &cur, err);
     }
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(d->run.ws, &normed, err, cur.dim[0], cur.dim[1], cur.dim[2], cur.dim[3]);
+        rc = WORKSPACE_ACT(d->run.ws, &normed, err, cur.dim[0], cur.dim[1], cur.dim[2], cur.dim[3]);
     }
     if (rc == ERR_OK) {
         rc = wan_norm_silu(&d->run, &normed, &cur, &half->gamma_out, err);
@@ -293,7 +295,7 @@ static int allocate_inputs(struct decode *d, const int64_t frames[VAE_MAX_LEVELS
 
     for (int l = s->vae->config.levels - 1; l >= 0 && rc == ERR_OK; l--) {
         d->below[l] = workspace_mark(d->run.ws);
-        rc = WORKSPACE_F32(d->run.ws, &d->input[l], err, frames[l], s->h << l, s->w << l,
+        rc = WORKSPACE_ACT(d->run.ws, &d->input[l], err, frames[l], s->h << l, s->w << l,
                            s->vae->decoder.level[l].ci);
     }
     return rc;
@@ -305,21 +307,21 @@ static int run_front(struct decode *d, const struct tensor *z, enum vae_space sp
 {
     const struct vae_wan *vae = d->stream->vae;
     const size_t mark = workspace_mark(d->run.ws);
-    const struct tensor *raw = z;
     struct tensor scaled;
     struct tensor mixed;
-    int rc = WORKSPACE_F32(d->run.ws, &scaled, err, 1, z->dim[1], z->dim[2], z->dim[3]);
+    int rc = WORKSPACE_ACT(d->run.ws, &scaled, err, 1, z->dim[1], z->dim[2], z->dim[3]);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(d->run.ws, &mixed, err, 1, z->dim[1], z->dim[2], z->dim[3]);
+        rc = WORKSPACE_ACT(d->run.ws, &mixed, err, 1, z->dim[1], z->dim[2], z->dim[3]);
     }
     if (rc == ERR_OK && space == VAE_NORMALISED) {
         rc = op_channel_affine(d->run.dev, &scaled, z, &vae->scale_in, &vae->shift_in, err);
-        raw = &scaled;
+    } else if (rc == ERR_OK) {
+        rc = op_cast(d->run.dev, &scaled, z, err);
     }
     if (rc == ERR_OK) {
-        rc =
-            wan_conv_frames(&d->run, &vae->post_quant, &mixed, raw, (struct conv3d_params){0}, err);
+        rc = wan_conv_frames(&d->run, &vae->post_quant, &mixed, &scaled, (struct conv3d_params){0},
+                             err);
     }
     if (rc == ERR_OK) {
         rc = wan_conv_same(&d->run, &vae->decoder.conv_in, &d->input[0], &mixed, NULL, err);

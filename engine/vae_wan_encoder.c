@@ -25,7 +25,7 @@ static int allocate_caches(struct encode *e, struct err *err)
     for (int i = 0; i < half->n_slots && rc == ERR_OK; i++) {
         const struct wan_slot *s = &half->slots[i];
 
-        rc = WORKSPACE_F32(e->run.ws, &cache[i], err, s->frames, e->h << s->grid, e->w << s->grid,
+        rc = WORKSPACE_ACT(e->run.ws, &cache[i], err, s->frames, e->h << s->grid, e->w << s->grid,
                            s->channels);
         if (rc == ERR_OK) {
             rc = op_fill(e->run.dev, &cache[i], 0, err);
@@ -57,7 +57,7 @@ static int run_level(struct encode *e, int l, const struct tensor *x, const stru
     int rc = wan_resnets(&e->run, level, &cur, err);
 
     if (rc == ERR_OK && halves) {
-        rc = WORKSPACE_F32(e->run.ws, &small, err, x->dim[0], y->dim[1], y->dim[2], y->dim[3]);
+        rc = WORKSPACE_ACT(e->run.ws, &small, err, x->dim[0], y->dim[1], y->dim[2], y->dim[3]);
     }
     if (rc == ERR_OK) {
         rc = wan_conv_frames(&e->run, &level->resample, &small, &cur, down, err);
@@ -120,10 +120,10 @@ static int run_last(struct encode *e, const struct tensor *x, int64_t first,
         rc = wan_mid_run(run, &half->mid, &cur, err);
     }
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &normed, err, n, e->h, e->w, cur.dim[3]);
+        rc = WORKSPACE_ACT(run->ws, &normed, err, n, e->h, e->w, cur.dim[3]);
     }
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(run->ws, &moments, err, n, e->h, e->w, 2 * vae->config.z_dim);
+        rc = WORKSPACE_ACT(run->ws, &moments, err, n, e->h, e->w, 2 * vae->config.z_dim);
     }
     if (rc == ERR_OK) {
         rc = wan_norm_silu(run, &normed, &cur, &half->gamma_out, err);
@@ -147,7 +147,7 @@ static int allocate_inputs(struct encode *e, int64_t n, struct err *err)
     }
     for (int l = last; l >= 0 && rc == ERR_OK; l--) {
         e->below[l] = workspace_mark(e->run.ws);
-        rc = WORKSPACE_F32(e->run.ws, &e->input[l], err, frames[l], e->h << (last - l),
+        rc = WORKSPACE_ACT(e->run.ws, &e->input[l], err, frames[l], e->h << (last - l),
                            e->w << (last - l), vae->encoder.level[l].ci);
     }
     return rc;
@@ -159,10 +159,14 @@ static int encode_chunk(struct encode *e, const struct tensor *video, int64_t fi
 {
     const int last = e->vae->config.levels - 1;
     const size_t mark = workspace_mark(e->run.ws);
-    int rc = allocate_inputs(e, video->dim[0], err);
+    struct tensor pictures;
+    int rc = workspace_as_act(e->run.ws, video, &pictures, err);
 
     if (rc == ERR_OK) {
-        rc = wan_conv_same(&e->run, &e->vae->encoder.conv_in, &e->input[0], video, NULL, err);
+        rc = allocate_inputs(e, video->dim[0], err);
+    }
+    if (rc == ERR_OK) {
+        rc = wan_conv_same(&e->run, &e->vae->encoder.conv_in, &e->input[0], &pictures, NULL, err);
     }
     for (int l = 0; l < last && rc == ERR_OK; l++) {
         rc = run_level(e, l, &e->input[l], &e->input[l + 1], err);

@@ -8,6 +8,7 @@
 
 #include "base/size.h"
 #include "engine/json_read.h"
+#include "engine/weights_synthetic.h"
 #include "kernels/convert.h"
 
 enum {
@@ -31,6 +32,7 @@ struct weights {
     struct item *items;    /* owned; in file order */
     struct item **by_name; /* owned; sorted */
     size_t count;
+    struct weights_synthetic *synthetic; /* owned; instead of all the above */
 };
 
 static int join(char path[WEIGHTS_MAX_PATH], const char *dir, const char *name, struct err *err)
@@ -303,6 +305,26 @@ out:
     return rc;
 }
 
+int weights_open_synthetic(struct weights **ret, struct err *err)
+{
+    struct weights *w = calloc(1, sizeof(*w));
+    int rc;
+
+    if (!w) {
+        return err_set(err, ERR_NO_MEMORY, "synthetic weights");
+    }
+    w->dir = strdup("synthetic weights");
+    w->prefix = strdup("");
+    rc = w->dir && w->prefix ? weights_synthetic_create(&w->synthetic, err)
+                             : err_set(err, ERR_NO_MEMORY, "synthetic weights");
+    if (rc != ERR_OK) {
+        weights_close(w);
+        return rc;
+    }
+    *ret = w;
+    return ERR_OK;
+}
+
 void weights_close(struct weights *w)
 {
     if (!w) {
@@ -311,6 +333,7 @@ void weights_close(struct weights *w)
     for (size_t i = 0; i < w->n_files; i++) {
         safetensors_close(w->files[i]);
     }
+    weights_synthetic_free(w->synthetic);
     free(w->by_name);
     free(w->items);
     free(w->files);
@@ -328,18 +351,24 @@ static struct item *find(const struct weights *w, const char *name)
 {
     struct item key = {.entry = {.name = without_prefix(w, name)}};
     struct item *key_ptr = &key;
-    struct item **found =
-        bsearch(&key_ptr, w->by_name, w->count, sizeof(struct item *), compare_items);
+    struct item **found = NULL;
 
+    if (w->count > 0) {
+        found = bsearch(&key_ptr, w->by_name, w->count, sizeof(struct item *), compare_items);
+    }
     return found ? *found : NULL;
 }
 
 int weights_get(struct weights *w, const char *name, int rank, const int64_t *dims,
                 struct tensor *ret, struct err *err)
 {
-    struct item *item = find(w, name);
+    struct item *item;
     const struct tensor *t;
 
+    if (w->synthetic) {
+        return weights_synthetic_get(w->synthetic, name, rank, dims, ret, err);
+    }
+    item = find(w, name);
     if (!item) {
         return err_set(err, ERR_FORMAT, "%s: tensor %s is missing", w->dir, name);
     }
@@ -475,72 +504,60 @@ static int add_block(struct weight_pool *pool, enum dtype dtype, int rank, const
     return ERR_OK;
 }
 
+/* A copy of `from` as dtype, on the device. */
+static int add_copy(struct weight_pool *pool, enum dtype dtype, const struct tensor *from,
+                    struct tensor *ret, struct err *err)
+{
+    struct tensor t;
+    int rc = add_block(pool, dtype, from->rank, from->dim, &t, err);
+
+    if (rc == ERR_OK) {
+        rc = device_upload_as(pool->dev, &t, from->data, from->dtype, err);
+    }
+    if (rc == ERR_OK) {
+        *ret = t;
+    }
+    return rc;
+}
+
 int weight_pool_keep(struct weight_pool *pool, const struct tensor *from, struct tensor *ret,
                      struct err *err)
 {
-    struct tensor t;
-    int rc;
+    const bool cpu = pool->dev->kind == DEVICE_CPU;
 
     if (can_borrow(pool, from)) {
         *ret = *from;
         return ERR_OK;
     }
-    rc = add_block(pool, from->dtype, from->rank, from->dim, &t, err);
-    if (rc == ERR_OK) {
-        rc = device_upload(pool->dev, &t, from->data, err);
+    return add_copy(pool, cpu ? from->dtype : pool->dev->act, from, ret, err);
+}
+
+static int as_type(struct weight_pool *pool, enum dtype dtype, const struct tensor *from,
+                   struct tensor *ret, struct err *err)
+{
+    if (from->dtype == dtype && can_borrow(pool, from)) {
+        *ret = *from;
+        return ERR_OK;
     }
-    if (rc == ERR_OK) {
-        *ret = t;
-    }
-    return rc;
+    return add_copy(pool, dtype, from, ret, err);
 }
 
 int weight_pool_f32(struct weight_pool *pool, const struct tensor *from, struct tensor *ret,
                     struct err *err)
 {
-    enum {
-        PIECE = 4096
-    };
-    const int64_t n = tensor_count(from);
-    float piece[PIECE];
-    struct tensor t;
-    struct tensor flat;
-    int rc;
-
-    if (from->dtype == DTYPE_F32) {
-        return weight_pool_keep(pool, from, ret, err);
-    }
-    rc = add_block(pool, DTYPE_F32, from->rank, from->dim, &t, err);
-    if (rc != ERR_OK) {
-        return rc;
-    }
-    flat = TENSOR_RESHAPE(&t, n);
-    for (int64_t i = 0; i < n; i += PIECE) {
-        const int64_t m = n - i < PIECE ? n - i : PIECE;
-        const struct tensor to = tensor_slice(&flat, i, m);
-
-        convert_to_f32(piece, (const char *)from->data + (size_t)i * dtype_size(from->dtype),
-                       from->dtype, m);
-        rc = device_upload(pool->dev, &to, piece, err);
-        if (rc != ERR_OK) {
-            return rc;
-        }
-    }
-    *ret = t;
-    return ERR_OK;
+    return as_type(pool, DTYPE_F32, from, ret, err);
 }
 
-int weight_pool_copy(struct weight_pool *pool, int rank, const int64_t *dims, const float *host,
-                     struct tensor *ret, struct err *err)
+int weight_pool_act(struct weight_pool *pool, const struct tensor *from, struct tensor *ret,
+                    struct err *err)
 {
-    struct tensor t;
-    int rc = add_block(pool, DTYPE_F32, rank, dims, &t, err);
+    return as_type(pool, pool->dev->act, from, ret, err);
+}
 
-    if (rc == ERR_OK) {
-        rc = device_upload(pool->dev, &t, host, err);
-    }
-    if (rc == ERR_OK) {
-        *ret = t;
-    }
-    return rc;
+int weight_pool_copy(struct weight_pool *pool, enum dtype dtype, int rank, const int64_t *dims,
+                     const float *host, struct tensor *ret, struct err *err)
+{
+    const struct tensor from = tensor_make((void *)(uintptr_t)host, DTYPE_F32, rank, dims);
+
+    return add_copy(pool, dtype, &from, ret, err);
 }

@@ -26,6 +26,12 @@ struct weights;
  * Errors: ERR_NOT_FOUND (no file, missing shard: named), ERR_FORMAT, ERR_IO, ERR_NO_MEMORY. */
 MUST_CHECK int weights_open(struct weights **ret, const char *dir, const char *stem,
                             const char *prefix, struct err *err);
+
+/* A component of synthetic weights (weights_synthetic.h): it has every tensor, in any shape, as BF16. Its
+ * totals are 0. Errors: ERR_NO_MEMORY, ERR_IO. */
+MUST_CHECK int weights_open_synthetic(struct weights **ret, struct err *err);
+
+/* Accepts NULL. */
 void weights_close(struct weights *w);
 
 /* The component's folder, for messages. */
@@ -70,7 +76,8 @@ struct weight_pool {
 void weight_pool_init(struct weight_pool *pool, struct device *dev);
 void weight_pool_done(struct weight_pool *pool);
 
-/* A large matrix in its own type, mapped where possible. Same shape as `from`. */
+/* A large matrix: in its own type, mapped where possible; on a GPU as activations are (dev->act). Same
+ * shape as `from`. */
 MUST_CHECK int weight_pool_keep(struct weight_pool *pool, const struct tensor *from,
                                 struct tensor *ret, struct err *err);
 
@@ -78,9 +85,15 @@ MUST_CHECK int weight_pool_keep(struct weight_pool *pool, const struct tensor *f
 MUST_CHECK int weight_pool_f32(struct weight_pool *pool, const struct tensor *from,
                                struct tensor *ret, struct err *err);
 
+/* A convolution's kernel as activations are (dev->act): mapped if it is of that type and the device
+ * reads the mapping, else converted. */
+MUST_CHECK int weight_pool_act(struct weight_pool *pool, const struct tensor *from,
+                               struct tensor *ret, struct err *err);
+
 /* A tensor that the loader rearranged on the host (a convolution's taps, a fused matrix): copied from
- * host[] into the pool as F32. */
-MUST_CHECK int weight_pool_copy(struct weight_pool *pool, int rank, const int64_t *dims,
-                                const float *host, struct tensor *ret, struct err *err);
+ * host[] into the pool as `dtype`: F32, or dev->act. */
+MUST_CHECK int weight_pool_copy(struct weight_pool *pool, enum dtype dtype, int rank,
+                                const int64_t *dims, const float *host, struct tensor *ret,
+                                struct err *err);
 
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -10,7 +11,7 @@ enum {
 };
 
 static int modulation_cpu(struct device *dev, const struct tensor *out, const struct tensor *table,
-                          const struct tensor *temb)
+                          const struct tensor *temb, struct err *err)
 {
     const int64_t parts = out->dim[0];
     const int64_t n_u = out->dim[1];
@@ -18,6 +19,7 @@ static int modulation_cpu(struct device *dev, const struct tensor *out, const st
     const int64_t stride = temb->dim[1];
     const int64_t part = stride == dim ? 0 : dim;
 
+    (void)err;
     (void)dev;
     for (int64_t p = 0; p < parts; p++) {
         for (int64_t u = 0; u < n_u; u++) {
@@ -46,7 +48,7 @@ int op_modulation(struct device *dev, const struct tensor *out, const struct ten
         !TENSOR_IS(temb, DTYPE_F32, out->dim[1], out->dim[2])) {
         return device_shape_err(err, "modulation", "temb", temb);
     }
-    return DEVICE_CALL(dev, modulation, dev, out, table, temb);
+    return DEVICE_CALL(dev, modulation, out, table, temb, err);
 }
 
 struct adaln_job {
@@ -92,11 +94,12 @@ static void adaln_task(void *ctx, int64_t task, int thread)
 }
 
 static int adaln_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                     const struct adaln_params *params)
+                     const struct adaln_params *params, struct err *err)
 {
     struct adaln_job job = {
         .y = y->data, .x = x->data, .p = params, .rows = x->dim[0], .dim = x->dim[1]};
 
+    (void)err;
     device_parallel(dev, div_ceil(job.rows, ROWS_PER_TASK), adaln_task, &job);
     return ERR_OK;
 }
@@ -109,7 +112,7 @@ int op_adaln(struct device *dev, const struct tensor *y, const struct tensor *x,
     if (!TENSOR_IS(x, DTYPE_F32, -1, -1) || dim < 1) {
         return device_shape_err(err, "adaln", "x", x);
     }
-    if (!tensor_same_shape(y, x)) {
+    if (!DEVICE_ACT(dev, y, x->dim[0], dim)) {
         return device_shape_err(err, "adaln", "y", y);
     }
     if (!TENSOR_IS(params->shift, DTYPE_F32, -1, dim)) {
@@ -122,5 +125,5 @@ int op_adaln(struct device *dev, const struct tensor *y, const struct tensor *x,
         !TENSOR_IS(params->group, DTYPE_I32, x->dim[0] / params->rows_per_group)) {
         return device_shape_err(err, "adaln", "group", params->group);
     }
-    return DEVICE_CALL(dev, adaln, dev, y, x, params);
+    return DEVICE_CALL(dev, adaln, y, x, params, err);
 }

@@ -8,11 +8,13 @@
  *
  * op_adaln: y[m,:] = LN(x[m,:]) * (1 + scale[g,:]) + shift[g,:],  g = group[m / rows_per_group]
  *   LN(x) = (x - mean) / sqrt(var + eps), no affine
- *   y, x          [M, D]  f32; y may be x
+ *   x             [M, D]  f32  in
+ *   y             [M, D]  act  out; may be x where it is f32
  *   shift, scale  [U, D]  f32  in
  *   group         [M / rows_per_group]  i32  in; the timestep of each frame
  *
- * Source: [diffusers transformer_sana_video.py], MODEL 3.5. Errors: ERR_INVALID. Engine thread.
+ * Source: [diffusers transformer_sana_video.py], MODEL 3.5. Errors: ERR_INVALID; ERR_UNSUPPORTED:
+ * a GPU takes rows of at most 6144 numbers. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_ADALN_H
 #define KERNELS_ADALN_H

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 /*
@@ -173,7 +174,7 @@ static void run_tile(void *ctx, int64_t task, int thread)
 
 static int attention_cpu(struct device *dev, const struct tensor *o, const struct tensor *q,
                          const struct tensor *k, const struct tensor *v,
-                         const struct attention_params *params)
+                         const struct attention_params *params, struct err *err)
 {
     struct attention_job job = {.dev = dev,
                                 .o = o->data,
@@ -186,6 +187,7 @@ static int attention_cpu(struct device *dev, const struct tensor *o, const struc
                                 .q_width = q->dim[1],
                                 .kv_width = k->dim[1]};
 
+    (void)err;
     job.head_dim = job.q_width / params->heads;
     job.query_tiles = div_ceil(job.lq, QUERY_TILE);
     device_parallel(dev, params->heads * job.query_tiles, run_tile, &job);
@@ -204,12 +206,12 @@ int op_attention(struct device *dev, const struct tensor *o, const struct tensor
         return err_set(err, ERR_INVALID, "attention: %lld heads over %lld key/value heads",
                        (long long)heads, (long long)kv_heads);
     }
-    if (!TENSOR_IS(q, DTYPE_F32, -1, -1) || q->dim[1] < heads || q->dim[1] % heads != 0 ||
+    if (!DEVICE_ACT(dev, q, -1, -1) || q->dim[1] < heads || q->dim[1] % heads != 0 ||
         q->dim[1] / heads > HEAD_DIM_MAX || q->dim[1] > INT_MAX) {
         return device_shape_err(err, "attention", "q", q);
     }
     head_dim = q->dim[1] / heads;
-    if (!TENSOR_IS(k, DTYPE_F32, -1, kv_heads * head_dim) || k->dim[0] < 1 ||
+    if (!TENSOR_IS(k, q->dtype, -1, kv_heads * head_dim) || k->dim[0] < 1 ||
         (params->causal && k->dim[0] != q->dim[0])) {
         return device_shape_err(err, "attention", "k", k);
     }
@@ -219,5 +221,5 @@ int op_attention(struct device *dev, const struct tensor *o, const struct tensor
     if (!tensor_same_shape(o, q)) {
         return device_shape_err(err, "attention", "o", o);
     }
-    return DEVICE_CALL(dev, attention, dev, o, q, k, v, params);
+    return DEVICE_CALL(dev, attention, o, q, k, v, params, err);
 }

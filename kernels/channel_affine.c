@@ -1,8 +1,11 @@
 #include "kernels/channel_affine.h"
 
+#include "kernels/dispatch.h"
+
 /* Latents are small: no use for threads. */
 static int channel_affine_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                              const struct tensor *scale, const struct tensor *shift)
+                              const struct tensor *scale, const struct tensor *shift,
+                              struct err *err)
 {
     const int64_t channels = scale->dim[0];
     const int64_t n = tensor_count(x);
@@ -11,6 +14,7 @@ static int channel_affine_cpu(struct device *dev, const struct tensor *y, const 
     const float *from = x->data;
     float *to = y->data;
 
+    (void)err;
     (void)dev;
     for (int64_t i = 0; i < n; i += channels) {
         for (int64_t c = 0; c < channels; c++) {
@@ -23,10 +27,10 @@ static int channel_affine_cpu(struct device *dev, const struct tensor *y, const 
 int op_channel_affine(struct device *dev, const struct tensor *y, const struct tensor *x,
                       const struct tensor *scale, const struct tensor *shift, struct err *err)
 {
-    if (x->dtype != DTYPE_F32 || x->rank < 1 || x->dim[x->rank - 1] < 1) {
+    if (!device_is_act(dev, x) || x->rank < 1 || x->dim[x->rank - 1] < 1) {
         return device_shape_err(err, "channel_affine", "x", x);
     }
-    if (y->dtype != DTYPE_F32 || !tensor_same_shape(y, x)) {
+    if (!device_is_act(dev, y) || !tensor_is(y, y->dtype, x->rank, x->dim)) {
         return device_shape_err(err, "channel_affine", "y", y);
     }
     if (!TENSOR_IS(scale, DTYPE_F32, x->dim[x->rank - 1])) {
@@ -35,5 +39,5 @@ int op_channel_affine(struct device *dev, const struct tensor *y, const struct t
     if (!TENSOR_IS(shift, DTYPE_F32, x->dim[x->rank - 1])) {
         return device_shape_err(err, "channel_affine", "shift", shift);
     }
-    return DEVICE_CALL(dev, channel_affine, dev, y, x, scale, shift);
+    return DEVICE_CALL(dev, channel_affine, y, x, scale, shift, err);
 }

@@ -1,8 +1,8 @@
 /*
  * channel_affine.h - y[..., c] = x[..., c] * scale[c] + shift[c]
  *
- *   y             [..., C]  f32  out; may be x
- *   x             [..., C]  f32  in
+ *   y             [..., C]  act  out; may be x where it is of x's type
+ *   x             [..., C]  act  in; of y's type or the other one
  *   scale, shift  [C]       f32  in
  *
  * The VAEs' latents to and from the normalised space that the transformer works in.

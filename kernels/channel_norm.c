@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -60,10 +61,11 @@ static void run_pixels(void *ctx, int64_t task, int thread)
 }
 
 static int channel_norm_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                            const struct channel_norm_params *p)
+                            const struct channel_norm_params *p, struct err *err)
 {
     struct channel_norm_job job = {.p = p, .y = y->data, .x = x->data};
 
+    (void)err;
     job.gamma = p->gamma ? p->gamma->data : NULL;
     job.channels = x->dim[x->rank - 1];
     job.n_pixels = tensor_count(x) / job.channels;
@@ -75,15 +77,15 @@ static int channel_norm_cpu(struct device *dev, const struct tensor *y, const st
 int op_channel_norm(struct device *dev, const struct tensor *y, const struct tensor *x,
                     const struct channel_norm_params *params, struct err *err)
 {
-    if (x->dtype != DTYPE_F32 || x->rank < 1 || x->dim[x->rank - 1] < 1) {
+    if ((x->dtype != DTYPE_F32 && x->dtype != dev->act) || x->rank < 1 || x->dim[x->rank - 1] < 1) {
         return device_shape_err(err, "channel_norm", "x", x);
     }
-    if (y->dtype != DTYPE_F32 || y->rank < 1 || y->dim[y->rank - 1] != x->dim[x->rank - 1] ||
+    if (y->dtype != x->dtype || y->rank < 1 || y->dim[y->rank - 1] != x->dim[x->rank - 1] ||
         tensor_count(y) != tensor_count(x)) {
         return device_shape_err(err, "channel_norm", "y", y);
     }
     if (params->gamma && !TENSOR_IS(params->gamma, DTYPE_F32, x->dim[x->rank - 1])) {
         return device_shape_err(err, "channel_norm", "gamma", params->gamma);
     }
-    return DEVICE_CALL(dev, channel_norm, dev, y, x, params);
+    return DEVICE_CALL(dev, channel_norm, y, x, params, err);
 }

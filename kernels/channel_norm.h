@@ -4,8 +4,8 @@
  *   CHANNEL_NORM_L2           y = x / max(||x||_2, eps) * sqrt(C) * gamma  Wan "RMS_norm", 1e-12
  *   CHANNEL_NORM_MEAN_SQUARE  y = x / sqrt(mean(x^2) + eps) * gamma        LTX-2 "PixelNorm", 1e-8
  *
- *   y      [..., C]  f32  out; may be x. It is often the tail of a longer buffer: a slice of rows
- *   x      [..., C]  f32  in; as many elements as y
+ *   y      [..., C]  act  out; may be x. It is often the tail of a longer buffer: a slice of rows
+ *   x      [..., C]  act  in; as many elements as y, and of its type
  *   gamma  [C]       f32  in; optional (1)
  *   silu   true: y = s / (1 + e^-s) of the s above
  *

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 
 enum {
     WIDE_BELOW_CHANNELS = 24, /* fewer input channels than this: wide cells */
@@ -335,7 +336,7 @@ static struct conv3d_job job_of(struct device *dev, const struct tensor *y, cons
     job.n_history = p->history ? p->history->dim[0] : 0;
     job.ho = out_size(job.h * job.up + p->pad_top + p->pad_bottom, job.kh, job.ss);
     job.wo = out_size(job.w_in * job.up + p->pad_left + p->pad_right, job.kw, job.ss);
-    job.wide = job.kw > 1 && (job.ss > 1 || job.ci < WIDE_BELOW_CHANNELS);
+    job.wide = job.ss > 1 || (job.kw > 1 && job.ci < WIDE_BELOW_CHANNELS);
     job.cell = job.wide ? job.kw * job.ci : job.ci;
     return job;
 }
@@ -381,17 +382,25 @@ static int check_padding(const struct conv3d_job *job, struct err *err)
     return ERR_OK;
 }
 
+/* With weights in F32 all is; else each is of the one type or the other. */
+static bool types_go_together(const struct tensor *y, const struct tensor *x,
+                              const struct tensor *w, const struct conv3d_params *p)
+{
+    return w->dtype != DTYPE_F32 || (y->dtype == DTYPE_F32 && x->dtype == DTYPE_F32 &&
+                                     (!p->history || p->history->dtype == DTYPE_F32));
+}
+
 static int check_params(const struct conv3d_job *job, const struct tensor *y, struct err *err)
 {
     const struct conv3d_params *p = job->p;
 
-    if (p->history && !TENSOR_IS(p->history, DTYPE_F32, -1, job->h, job->w_in, job->ci)) {
+    if (p->history && !DEVICE_ACT(job->dev, p->history, -1, job->h, job->w_in, job->ci)) {
         return device_shape_err(err, "conv3d", "history", p->history);
     }
     if (p->bias && !TENSOR_IS(p->bias, DTYPE_F32, job->co)) {
         return device_shape_err(err, "conv3d", "bias", p->bias);
     }
-    if (p->residual && !(p->residual->dtype == DTYPE_F32 && tensor_same_shape(p->residual, y))) {
+    if (p->residual && !(p->residual->dtype == y->dtype && tensor_same_shape(p->residual, y))) {
         return device_shape_err(err, "conv3d", "residual", p->residual);
     }
     return check_padding(job, err);
@@ -406,10 +415,11 @@ int op_conv3d(struct device *dev, const struct tensor *y, const struct tensor *x
     int64_t frames;
     int rc;
 
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1, -1, -1) || tensor_count(x) == 0) {
+    if (!DEVICE_ACT(dev, x, -1, -1, -1, -1) || tensor_count(x) == 0) {
         return device_shape_err(err, "conv3d", "x", x);
     }
-    if (!TENSOR_IS(w, DTYPE_F32, -1, -1, -1, -1, x->dim[3]) || tensor_count(w) == 0) {
+    if (!DEVICE_ACT(dev, w, -1, -1, -1, -1, x->dim[3]) || tensor_count(w) == 0 ||
+        !types_go_together(y, x, w, p)) {
         return device_shape_err(err, "conv3d", "w", w);
     }
     job = job_of(dev, y, x, w, p);
@@ -418,8 +428,8 @@ int op_conv3d(struct device *dev, const struct tensor *y, const struct tensor *x
         return rc;
     }
     frames = out_size(job.n_zero + job.n_history + x->dim[0], job.kt, job.st);
-    if (!TENSOR_IS(y, DTYPE_F32, frames, job.ho, job.wo, job.co)) {
+    if (!DEVICE_ACT(dev, y, frames, job.ho, job.wo, job.co)) {
         return device_shape_err(err, "conv3d", "y", y);
     }
-    return DEVICE_CALL(dev, conv3d, dev, y, x, w, p, err);
+    return DEVICE_CALL(dev, conv3d, y, x, w, p, err);
 }

@@ -5,9 +5,13 @@
  *                + bias[o] + residual[t,i,j,o], then clamped (infinity becomes NaN: it must
  *                not pass for a number)
  *
- *   y  [To, Ho, Wo, Co]      f32  out; may be residual, must not overlap anything else
- *   x  [T, H, W, Ci]         f32  in
- *   w  [Co, kt, kh, kw, Ci]  f32  in; cross-correlation, no kernel flip
+ *   y  [To, Ho, Wo, Co]      act  out; may be residual, must not overlap anything else
+ *   x  [T, H, W, Ci]         act  in
+ *   w  [Co, kt, kh, kw, Ci]  act  in; cross-correlation, no kernel flip
+ *
+ * history is act as well, bias f32, residual of y's type. act: with w in f32 all are; with w in bf16 each
+ * of x, history and y may be f32 or bf16, and what of x or history is f32 is rounded as it is read, so
+ * that a history kept in bf16 changes nothing.
  *
  * X is, in time: zero_frames frames of zeros (not stored, their taps are skipped), then `history`,
  * then x; there is no other temporal padding, so To = (zero_frames + Th + T - kt) / st + 1 and what
@@ -20,8 +24,10 @@
  *
  * CPU: y is cut into tiles of one frame. The tile's input, padding included, is gathered once per
  * frame of the kernel; then each tap is one sgemm on a shifted view of it.
- * GPU: implicit GEMM on the same layouts.
- * Errors: ERR_INVALID shape, dtype or params. Engine thread. Async on a GPU.
+ * GPU: implicit GEMM on the same layouts, by tiles of one frame; the order of the sums is that of one tap
+ * and 32 channels after the other.
+ * Errors: ERR_INVALID shape, dtype or params; on a GPU ERR_UNSUPPORTED for frames of 2^30 rows or columns
+ * and strides over 1024 in space. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_CONV3D_H
 #define KERNELS_CONV3D_H

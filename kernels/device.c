@@ -1,11 +1,15 @@
 #include "kernels/device.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "kernels/convert.h"
+#include "kernels/cuda_api.h"
 
 enum {
     DEVICE_MAX_THREADS = 1024,
@@ -74,16 +78,26 @@ int device_open_cpu(struct device *dev, int n_threads, struct err *err)
 
 void device_close(struct device *dev)
 {
+    if (dev->kind == DEVICE_CUDA) {
+        dev->cuda->close(dev);
+    }
+    if (dev->plugin) {
+        dlclose(dev->plugin);
+    }
     thread_pool_free(dev->pool);
     free(dev->scratch);
     *dev = (struct device){.kind = DEVICE_CPU};
 }
 
+/* ---- memory ---- */
+
 int device_alloc(struct device *dev, size_t bytes, void **ret, struct err *err)
 {
     void *p = NULL;
 
-    (void)dev;
+    if (dev->kind == DEVICE_CUDA) {
+        return dev->cuda->alloc(dev, bytes, ret, err);
+    }
     if (bytes <= SIZE_MAX - DEVICE_ALIGN) {
         p = aligned_alloc(DEVICE_ALIGN, (bytes + DEVICE_ALIGN) & ~(size_t)(DEVICE_ALIGN - 1));
     }
@@ -96,27 +110,138 @@ int device_alloc(struct device *dev, size_t bytes, void **ret, struct err *err)
 
 void device_free(struct device *dev, void *p)
 {
-    (void)dev;
-    free(p);
+    if (dev->kind == DEVICE_CUDA) {
+        dev->cuda->free(dev, p);
+    } else {
+        free(p);
+    }
+}
+
+int device_host_alloc(struct device *dev, size_t bytes, void **ret, struct err *err)
+{
+    return dev->kind == DEVICE_CUDA ? dev->cuda->host_alloc(dev, bytes, ret, err)
+                                    : device_alloc(dev, bytes, ret, err);
+}
+
+void device_host_free(struct device *dev, void *p)
+{
+    if (dev->kind == DEVICE_CUDA) {
+        dev->cuda->host_free(dev, p);
+    } else {
+        free(p);
+    }
+}
+
+void device_memory(struct device *dev, struct device_memory *ret)
+{
+    *ret = (struct device_memory){0};
+    if (dev->kind == DEVICE_CUDA) {
+        dev->cuda->memory(dev, ret);
+    }
+}
+
+/* Does a call go to the plugin? */
+static bool is_async(const struct device *dev)
+{
+    return dev->kind == DEVICE_CUDA && !dev->dry_run;
+}
+
+/* ---- copies ---- */
+
+int device_upload_as(struct device *dev, const struct tensor *to, const void *from,
+                     enum dtype from_dtype, struct err *err)
+{
+    const bool floats =
+        (to->dtype == DTYPE_F32 || to->dtype == DTYPE_BF16) &&
+        (from_dtype == DTYPE_F32 || from_dtype == DTYPE_BF16 || from_dtype == DTYPE_F16);
+
+    if (to->dtype != from_dtype && !floats) {
+        return err_set(err, ERR_INVALID, "upload: %s from %s", dtype_name(to->dtype),
+                       dtype_name(from_dtype));
+    }
+    if (is_async(dev)) {
+        return dev->cuda->upload(dev, to, from, from_dtype, err);
+    }
+    if (dev->dry_run) {
+        return ERR_OK;
+    }
+    convert_floats(to->data, to->dtype, from, from_dtype, tensor_count(to));
+    return ERR_OK;
 }
 
 int device_upload(struct device *dev, const struct tensor *to, const void *from, struct err *err)
 {
-    (void)err;
-    if (!dev->dry_run) {
-        memcpy(to->data, from, tensor_bytes(to));
-    }
-    return ERR_OK;
+    return device_upload_as(dev, to, from, to->dtype, err);
 }
 
 int device_download(struct device *dev, void *to, const struct tensor *from, struct err *err)
 {
-    (void)err;
-    if (!dev->dry_run) {
-        memcpy(to, from->data, tensor_bytes(from));
+    if (is_async(dev)) {
+        return dev->cuda->download(dev, to, from, err);
     }
+    if (dev->dry_run) {
+        return ERR_OK;
+    }
+    memcpy(to, from->data, tensor_bytes(from));
     return ERR_OK;
 }
+
+int device_download_start(struct device *dev, void *to, const struct tensor *from, struct err *err)
+{
+    return is_async(dev) ? dev->cuda->download_start(dev, to, from, err)
+                         : device_download(dev, to, from, err);
+}
+
+/* ---- streams, marks and graphs: only a GPU has them ---- */
+
+void device_select(struct device *dev, enum device_stream stream)
+{
+    if (is_async(dev)) {
+        dev->cuda->select(dev, stream);
+    }
+}
+
+int device_mark(struct device *dev, enum device_mark mark, struct err *err)
+{
+    return is_async(dev) ? dev->cuda->mark(dev, mark, err) : ERR_OK;
+}
+
+int device_follow(struct device *dev, enum device_mark mark, struct err *err)
+{
+    return is_async(dev) ? dev->cuda->follow(dev, mark, err) : ERR_OK;
+}
+
+int device_wait(struct device *dev, enum device_mark mark, struct err *err)
+{
+    return is_async(dev) ? dev->cuda->wait(dev, mark, err) : ERR_OK;
+}
+
+int device_graph_begin(struct device *dev, uint64_t key, bool *ret_replayed, struct err *err)
+{
+    *ret_replayed = false;
+    return is_async(dev) ? dev->cuda->graph_begin(dev, key, ret_replayed, err) : ERR_OK;
+}
+
+int device_graph_end(struct device *dev, struct err *err)
+{
+    return is_async(dev) ? dev->cuda->graph_end(dev, err) : ERR_OK;
+}
+
+void device_graph_abort(struct device *dev)
+{
+    if (is_async(dev)) {
+        dev->cuda->graph_abort(dev);
+    }
+}
+
+void device_graphs_clear(struct device *dev)
+{
+    if (dev->kind == DEVICE_CUDA) {
+        dev->cuda->graphs_clear(dev);
+    }
+}
+
+/* ---- for CPU operations ---- */
 
 void device_parallel(struct device *dev, int64_t n_tasks, thread_pool_fn fn, void *ctx)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -49,10 +50,24 @@ static int check_pair(const char *op, const struct tensor *y, const char *arg,
     return ERR_OK;
 }
 
-static int fill_cpu(struct device *dev, const struct tensor *y, float value)
+/* Likewise, of types that activations may have. */
+static int check_act_pair(const struct device *dev, const char *op, const struct tensor *y,
+                          const struct tensor *x, struct err *err)
+{
+    if (!device_is_act(dev, y)) {
+        return device_shape_err(err, op, "y", y);
+    }
+    if (!device_is_act(dev, x) || tensor_count(x) != tensor_count(y)) {
+        return device_shape_err(err, op, "x", x);
+    }
+    return ERR_OK;
+}
+
+static int fill_cpu(struct device *dev, const struct tensor *y, float value, struct err *err)
 {
     float *p = y->data;
 
+    (void)err;
     (void)dev;
     for (int64_t i = 0; i < tensor_count(y); i++) {
         p[i] = value;
@@ -62,14 +77,16 @@ static int fill_cpu(struct device *dev, const struct tensor *y, float value)
 
 int op_fill(struct device *dev, const struct tensor *y, float value, struct err *err)
 {
-    if (y->dtype != DTYPE_F32) {
+    if (!device_is_act(dev, y)) {
         return device_shape_err(err, "fill", "y", y);
     }
-    return DEVICE_CALL(dev, fill, dev, y, value);
+    return DEVICE_CALL(dev, fill, y, value, err);
 }
 
-static int copy_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+static int copy_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                    struct err *err)
 {
+    (void)err;
     (void)dev;
     if (y->data != x->data) {
         memcpy(y->data, x->data, tensor_bytes(x));
@@ -82,7 +99,20 @@ int op_copy(struct device *dev, const struct tensor *y, const struct tensor *x, 
     if (y->dtype != x->dtype || tensor_count(y) != tensor_count(x)) {
         return device_shape_err(err, "copy", "y", y);
     }
-    return DEVICE_CALL(dev, copy, dev, y, x);
+    return DEVICE_CALL(dev, copy, y, x, err);
+}
+
+static int cast_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                    struct err *err)
+{
+    return copy_cpu(dev, y, x, err);
+}
+
+int op_cast(struct device *dev, const struct tensor *y, const struct tensor *x, struct err *err)
+{
+    const int rc = check_act_pair(dev, "cast", y, x, err);
+
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, cast, y, x, err);
 }
 
 static void silu_task(void *ctx, int64_t task, int thread)
@@ -94,19 +124,24 @@ static void silu_task(void *ctx, int64_t task, int thread)
     vec_silu(job->y + first, job->x[0] + first, chunk_end(job, task) - first);
 }
 
-static int silu_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+static int silu_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                    struct err *err)
 {
     struct elementwise_job job = {.y = y->data, .x = {x->data}, .n = tensor_count(y)};
 
+    (void)err;
     run(dev, &job, silu_task);
     return ERR_OK;
 }
 
 int op_silu(struct device *dev, const struct tensor *y, const struct tensor *x, struct err *err)
 {
-    const int rc = check_pair("silu", y, "x", x, err);
+    int rc = check_act_pair(dev, "silu", y, x, err);
 
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, silu, dev, y, x);
+    if (rc == ERR_OK && y->dtype == DTYPE_F32 && x->dtype != DTYPE_F32) {
+        rc = device_shape_err(err, "silu", "y", y);
+    }
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, silu, y, x, err);
 }
 
 static void combine_block(const struct elementwise_job *job, int64_t first, int64_t n)
@@ -138,10 +173,11 @@ static void linear_combine_task(void *ctx, int64_t task, int thread)
 }
 
 static int linear_combine_cpu(struct device *dev, const struct tensor *y, int n, const float *coef,
-                              const struct tensor *const *x)
+                              const struct tensor *const *x, struct err *err)
 {
     struct elementwise_job job = {.y = y->data, .terms = n, .n = tensor_count(y)};
 
+    (void)err;
     for (int i = 0; i < n; i++) {
         job.coef[i] = coef[i];
         job.x[i] = x[i]->data;
@@ -163,7 +199,7 @@ int op_linear_combine(struct device *dev, const struct tensor *y, int n, const f
             return rc;
         }
     }
-    return DEVICE_CALL(dev, linear_combine, dev, y, n, coef, x);
+    return DEVICE_CALL(dev, linear_combine, y, n, coef, x, err);
 }
 
 static void guide_task(void *ctx, int64_t task, int thread)
@@ -180,11 +216,12 @@ static void guide_task(void *ctx, int64_t task, int thread)
 }
 
 static int guide_cpu(struct device *dev, const struct tensor *y, const struct tensor *u,
-                     const struct tensor *c, float scale)
+                     const struct tensor *c, float scale, struct err *err)
 {
     struct elementwise_job job = {
         .y = y->data, .x = {u->data, c->data}, .coef = {scale}, .n = tensor_count(y)};
 
+    (void)err;
     run(dev, &job, guide_task);
     return ERR_OK;
 }
@@ -197,7 +234,7 @@ int op_guide(struct device *dev, const struct tensor *y, const struct tensor *u,
     if (rc == ERR_OK) {
         rc = check_pair("guide", y, "c", c, err);
     }
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, guide, dev, y, u, c, scale);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, guide, y, u, c, scale, err);
 }
 
 int op_add(struct device *dev, const struct tensor *y, const struct tensor *a,
@@ -210,7 +247,7 @@ int op_add(struct device *dev, const struct tensor *y, const struct tensor *a,
     if (rc == ERR_OK) {
         rc = check_pair("add", y, "b", b, err);
     }
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_combine, dev, y, 2, ones, terms);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_combine, y, 2, ones, terms, err);
 }
 
 static void check_finite_task(void *ctx, int64_t task, int thread)
@@ -228,21 +265,22 @@ static void check_finite_task(void *ctx, int64_t task, int thread)
     }
 }
 
-static bool is_finite_cpu(struct device *dev, const struct tensor *x)
+static int check_finite_cpu(struct device *dev, const struct tensor *x, const char *stage,
+                            struct err *err)
 {
     struct elementwise_job job = {.x = {x->data}, .n = tensor_count(x)};
 
     run(dev, &job, check_finite_task);
-    return !atomic_load(&job.bad);
+    if (atomic_load(&job.bad)) {
+        return err_set(err, ERR_NUMERIC, "%s produced NaN or infinity", stage);
+    }
+    return ERR_OK;
 }
 
 int op_check_finite(struct device *dev, const struct tensor *x, const char *stage, struct err *err)
 {
-    if (x->dtype != DTYPE_F32) {
+    if (!device_is_act(dev, x)) {
         return device_shape_err(err, "check_finite", "x", x);
     }
-    if (!dev->dry_run && !is_finite_cpu(dev, x)) {
-        return err_set(err, ERR_NUMERIC, "%s produced NaN or infinity", stage);
-    }
-    return ERR_OK;
+    return DEVICE_CALL(dev, check_finite, x, stage, err);
 }

@@ -2,7 +2,7 @@
  * embed.h - y[i,:] = scale * table[ids[i],:], rows of a table by number
  *
  *   y      [n, cols]     f32                 out
- *   table  [rows, cols]  f32, bf16 or f16    in; may be mapped, unaligned
+ *   table  [rows, cols]  f32, bf16 or f16    in; may be mapped, unaligned. GPU: no f16
  *   ids    [n]           i32                 in; each in [0, rows): the caller has checked them,
  *                                            where they still were on the host
  *   scale  Gemma: sqrt(cols), MODEL 2.4

@@ -1,6 +1,7 @@
 #include "kernels/geglu.h"
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -27,10 +28,11 @@ static void multiply(void *ctx, int64_t task, int thread)
 }
 
 static int geglu_cpu(struct device *dev, const struct tensor *y, const struct tensor *gate,
-                     const struct tensor *up)
+                     const struct tensor *up, struct err *err)
 {
     struct geglu_job job = {.y = y->data, .gate = gate->data, .up = up->data, .n = tensor_count(y)};
 
+    (void)err;
     device_parallel(dev, div_ceil(job.n, PER_TASK), multiply, &job);
     return ERR_OK;
 }
@@ -38,7 +40,7 @@ static int geglu_cpu(struct device *dev, const struct tensor *y, const struct te
 int op_geglu(struct device *dev, const struct tensor *y, const struct tensor *gate,
              const struct tensor *up, struct err *err)
 {
-    if (!TENSOR_IS(gate, DTYPE_F32, -1, -1)) {
+    if (!DEVICE_ACT(dev, gate, -1, -1)) {
         return device_shape_err(err, "geglu", "gate", gate);
     }
     if (!tensor_same_shape(up, gate)) {
@@ -47,5 +49,5 @@ int op_geglu(struct device *dev, const struct tensor *y, const struct tensor *ga
     if (!tensor_same_shape(y, gate)) {
         return device_shape_err(err, "geglu", "y", y);
     }
-    return DEVICE_CALL(dev, geglu, dev, y, gate, up);
+    return DEVICE_CALL(dev, geglu, y, gate, up, err);
 }

@@ -1,9 +1,9 @@
 /*
  * geglu.h - y = gelu_tanh(gate) * up, the gated product of Gemma's feed-forward
  *
- *   y     [rows, cols]  f32  out; may be gate or up
- *   gate  [rows, cols]  f32  in
- *   up    [rows, cols]  f32  in
+ *   y     [rows, cols]  act  out; may be gate or up
+ *   gate  [rows, cols]  act  in
+ *   up    [rows, cols]  act  in; all three of one type
  *
  * gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). MODEL 2.4.
  * Errors: ERR_INVALID shape or dtype. Engine thread. Async on a GPU.

@@ -5,6 +5,7 @@
 #include "kernels/glu_dwconv.h"
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/elementwise.h"
 #include "kernels/vec_math.h"
 
@@ -93,10 +94,10 @@ static int glu_dwconv_cpu(struct device *dev, const struct tensor *p, const stru
 int op_glu_dwconv(struct device *dev, const struct tensor *p, const struct tensor *u,
                   const struct tensor *weight, const struct tensor *bias, struct err *err)
 {
-    if (!TENSOR_IS(p, DTYPE_F32, -1, -1, -1, -1) || p->dim[3] < 1) {
+    if (!DEVICE_ACT(dev, p, -1, -1, -1, -1) || p->dim[3] < 1) {
         return device_shape_err(err, "glu_dwconv", "p", p);
     }
-    if (!TENSOR_IS(u, DTYPE_F32, p->dim[0], p->dim[1], p->dim[2], 2 * p->dim[3])) {
+    if (!TENSOR_IS(u, p->dtype, p->dim[0], p->dim[1], p->dim[2], 2 * p->dim[3])) {
         return device_shape_err(err, "glu_dwconv", "u", u);
     }
     if (!TENSOR_IS(weight, DTYPE_F32, 9, u->dim[3])) {
@@ -105,5 +106,5 @@ int op_glu_dwconv(struct device *dev, const struct tensor *p, const struct tenso
     if (!TENSOR_IS(bias, DTYPE_F32, u->dim[3])) {
         return device_shape_err(err, "glu_dwconv", "bias", bias);
     }
-    return DEVICE_CALL(dev, glu_dwconv, dev, p, u, weight, bias, err);
+    return DEVICE_CALL(dev, glu_dwconv, p, u, weight, bias, err);
 }

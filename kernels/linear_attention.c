@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -38,11 +39,12 @@ static void rms_rstd_task(void *ctx, int64_t task, int thread)
 }
 
 static int rms_rstd_cpu(struct device *dev, const struct tensor *rstd, const struct tensor *x,
-                        float eps)
+                        float eps, struct err *err)
 {
     struct rstd_job job = {
         .rstd = rstd->data, .x = x->data, .rows = x->dim[0], .dim = x->dim[1], .eps = eps};
 
+    (void)err;
     device_parallel(dev, div_ceil(job.rows, ROWS_PER_TASK), rms_rstd_task, &job);
     return ERR_OK;
 }
@@ -50,13 +52,13 @@ static int rms_rstd_cpu(struct device *dev, const struct tensor *rstd, const str
 int op_rms_rstd(struct device *dev, const struct tensor *rstd, const struct tensor *x, float eps,
                 struct err *err)
 {
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1) || x->dim[1] < 1) {
+    if (!DEVICE_ACT(dev, x, -1, -1) || x->dim[1] < 1) {
         return device_shape_err(err, "rms_rstd", "x", x);
     }
     if (!TENSOR_IS(rstd, DTYPE_F32, x->dim[0])) {
         return device_shape_err(err, "rms_rstd", "rstd", rstd);
     }
-    return DEVICE_CALL(dev, rms_rstd, dev, rstd, x, eps);
+    return DEVICE_CALL(dev, rms_rstd, rstd, x, eps, err);
 }
 
 struct linear_job {
@@ -159,10 +161,12 @@ static void linear_attention_state_task(void *ctx, int64_t head, int thread)
 
 static int linear_attention_state_cpu(struct device *dev, const struct tensor *s,
                                       const struct tensor *k_sum, const struct tensor *k,
-                                      const struct tensor *v, const struct linear_attention_qk *kn)
+                                      const struct tensor *v, const struct linear_attention_qk *kn,
+                                      struct err *err)
 {
     struct linear_job job = {.dev = dev, .qk = kn, .x = k->data, .v = v->data, .s = s->data};
 
+    (void)err;
     job.k_sum = k_sum->data;
     job.n = k->dim[0];
     job.heads = s->dim[0];
@@ -204,10 +208,11 @@ static void linear_attention_out_task(void *ctx, int64_t task, int thread)
 static int linear_attention_out_cpu(struct device *dev, const struct tensor *o,
                                     const struct tensor *q, const struct tensor *s,
                                     const struct tensor *k_sum, float eps,
-                                    const struct linear_attention_qk *qn)
+                                    const struct linear_attention_qk *qn, struct err *err)
 {
     struct linear_job job = {.dev = dev, .qk = qn, .x = q->data, .o = o->data, .s = s->data};
 
+    (void)err;
     job.k_sum = k_sum->data;
     job.eps = eps;
     job.n = q->dim[0];
@@ -233,13 +238,14 @@ static int check_state(const char *op, const struct tensor *s, const struct tens
     return ERR_OK;
 }
 
-static int check_qk(const char *op, const char *arg, const struct tensor *x, const struct tensor *s,
+static int check_qk(const struct device *dev, const char *op, const char *arg,
+                    const struct tensor *x, const struct tensor *s,
                     const struct linear_attention_qk *qk, struct err *err)
 {
     const struct rope3d *r = qk->rope;
     const int64_t d = s->dim[1];
 
-    if (!TENSOR_IS(x, DTYPE_F32, -1, s->dim[0] * d)) {
+    if (!DEVICE_ACT(dev, x, -1, s->dim[0] * d)) {
         return device_shape_err(err, op, arg, x);
     }
     if (!TENSOR_IS(qk->rstd, DTYPE_F32, x->dim[0])) {
@@ -265,12 +271,12 @@ int op_linear_attention_state(struct device *dev, const struct tensor *s,
     int rc = check_state("linear_attention_state", s, k_sum, err);
 
     if (rc == ERR_OK) {
-        rc = check_qk("linear_attention_state", "k", k, s, kn, err);
+        rc = check_qk(dev, "linear_attention_state", "k", k, s, kn, err);
     }
     if (rc == ERR_OK && !tensor_same_shape(v, k)) {
         rc = device_shape_err(err, "linear_attention_state", "v", v);
     }
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_attention_state, dev, s, k_sum, k, v, kn);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_attention_state, s, k_sum, k, v, kn, err);
 }
 
 int op_linear_attention_out(struct device *dev, const struct tensor *o, const struct tensor *q,
@@ -280,10 +286,10 @@ int op_linear_attention_out(struct device *dev, const struct tensor *o, const st
     int rc = check_state("linear_attention_out", s, k_sum, err);
 
     if (rc == ERR_OK) {
-        rc = check_qk("linear_attention_out", "q", q, s, qn, err);
+        rc = check_qk(dev, "linear_attention_out", "q", q, s, qn, err);
     }
     if (rc == ERR_OK && !tensor_same_shape(o, q)) {
         rc = device_shape_err(err, "linear_attention_out", "o", o);
     }
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_attention_out, dev, o, q, s, k_sum, eps, qn);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, linear_attention_out, o, q, s, k_sum, eps, qn, err);
 }

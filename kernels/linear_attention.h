@@ -9,22 +9,23 @@
  * rms() is over the whole row (all heads): x * rstd * weight, with rstd from op_rms_rstd.
  *
  * op_rms_rstd:  rstd[m] = 1 / sqrt(mean_c(x[m,c]^2) + eps)
- *   rstd [M] f32 out;  x [M, D] f32 in
+ *   rstd [M] f32 out;  x [M, D] act in
  *
  * op_linear_attention_state: adds one sequence's contribution; the caller zeroes or carries.
  *   s      [heads, d, d]  f32  in/out
  *   k_sum  [heads, d]     f32  in/out
- *   k, v   [N, heads * d] f32  in
+ *   k, v   [N, heads * d] act  in, both alike
  *   qk.rstd [N], qk.weight [heads * d], qk.rope: grid with frames * height * width == N
  *
  * op_linear_attention_out:
- *   o  [N, heads * d]  f32  out; may be q
- *   q  [N, heads * d]  f32  in
+ *   o  [N, heads * d]  act  out; may be q
+ *   q  [N, heads * d]  act  in, like o
  *   s, k_sum           in
  *
- * The state is f32 and so are all sums (MODEL 3.6, 4.2, 11.2). Source: [diffusers
+ * act is F32 or BF16; what else there is is f32. The state is f32 and so are all sums (MODEL 3.6, 4.2,
+ * 11.2); with BF16, k~ and q~ are rounded to it, as the reference's are. A GPU does d up to 256. Source: [diffusers
  * SanaLinearAttnProcessor3_0], NVlabs LiteLAReLURope / CachedCausalAttention.
- * Errors: ERR_INVALID shape. Engine thread. Async on a GPU.
+ * Errors: ERR_INVALID shape; ERR_UNSUPPORTED d, on a GPU. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_LINEAR_ATTENTION_H
 #define KERNELS_LINEAR_ATTENTION_H

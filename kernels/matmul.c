@@ -10,6 +10,7 @@
 
 #include "base/size.h"
 #include "kernels/convert.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -127,10 +128,11 @@ static void run_tile(void *ctx, int64_t task, int thread)
 }
 
 static int matmul_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                      const struct tensor *w, const struct matmul_epilogue *ep)
+                      const struct tensor *w, const struct matmul_epilogue *ep, struct err *err)
 {
     struct matmul_job job = {.dev = dev, .y = y->data, .x = x->data, .w = w, .ep = ep};
 
+    (void)err;
     job.m = x->dim[0];
     job.k = x->dim[1];
     job.n = w->dim[0];
@@ -160,20 +162,29 @@ static int check_epilogue(const struct matmul_epilogue *ep, int64_t m, int64_t n
     return ERR_OK;
 }
 
+/* The CPU widens halves piece by piece; a GPU gets its weights in its own types. */
+static bool weights_fit(const struct device *dev, const struct tensor *w, int64_t k)
+{
+    if (dev->kind == DEVICE_CPU) {
+        return w->dtype <= DTYPE_F16 && TENSOR_IS(w, w->dtype, -1, k);
+    }
+    return DEVICE_ACT(dev, w, -1, k);
+}
+
 int op_matmul(struct device *dev, const struct tensor *y, const struct tensor *x,
               const struct tensor *w, const struct matmul_epilogue *ep, struct err *err)
 {
     static const struct matmul_epilogue plain;
     int rc;
 
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1) || x->dim[1] < 1 ||
-        (size_t)x->dim[1] * 64 > DEVICE_SCRATCH_BYTES) {
+    if (!DEVICE_ACT(dev, x, -1, -1) || x->dim[1] < 1 ||
+        (dev->kind == DEVICE_CPU && (size_t)x->dim[1] * 64 > DEVICE_SCRATCH_BYTES)) {
         return device_shape_err(err, "matmul", "x", x);
     }
-    if (!TENSOR_IS(w, w->dtype, -1, x->dim[1]) || w->dtype > DTYPE_F16) {
+    if (!weights_fit(dev, w, x->dim[1])) {
         return device_shape_err(err, "matmul", "w", w);
     }
-    if (!TENSOR_IS(y, DTYPE_F32, x->dim[0], w->dim[0])) {
+    if (!DEVICE_ACT(dev, y, x->dim[0], w->dim[0])) {
         return device_shape_err(err, "matmul", "y", y);
     }
     ep = ep ? ep : &plain;
@@ -181,5 +192,5 @@ int op_matmul(struct device *dev, const struct tensor *y, const struct tensor *x
     if (rc != ERR_OK) {
         return rc;
     }
-    return DEVICE_CALL(dev, matmul, dev, y, x, w, ep);
+    return DEVICE_CALL(dev, matmul, y, x, w, ep, err);
 }

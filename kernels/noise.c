@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 
 enum {
     CHUNK = 1 << 14
@@ -82,10 +83,11 @@ static void noise_task(void *ctx, int64_t task, int thread)
 }
 
 static int noise_cpu(struct device *dev, const struct tensor *y, uint64_t seed, uint64_t stream,
-                     int64_t first)
+                     int64_t first, struct err *err)
 {
     struct noise_job job = {.y = y->data, .n = tensor_count(y), .first = first, .seed = seed};
 
+    (void)err;
     job.stream = stream;
     device_parallel(dev, div_ceil(job.n, CHUNK), noise_task, &job);
     return ERR_OK;
@@ -100,5 +102,5 @@ int op_noise(struct device *dev, const struct tensor *y, uint64_t seed, uint64_t
     if (first < 0 || first > INT64_MAX - tensor_count(y)) {
         return err_set(err, ERR_INVALID, "noise: first index %lld", (long long)first);
     }
-    return DEVICE_CALL(dev, noise, dev, y, seed, stream, first);
+    return DEVICE_CALL(dev, noise, y, seed, stream, first, err);
 }

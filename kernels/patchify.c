@@ -1,5 +1,7 @@
 #include "kernels/patchify.h"
 
+#include "kernels/dispatch.h"
+
 struct patch_job {
     float *to;
     const float *from;
@@ -45,10 +47,11 @@ static void patch_task(void *ctx, int64_t task, int thread)
 }
 
 static int patch_cpu(struct device *dev, const struct tensor *x, const struct tensor *u,
-                     int64_t patch, bool split)
+                     int64_t patch, bool split, struct err *err)
 {
     struct patch_job job = {.height = x->dim[1], .width = x->dim[2], .channels = x->dim[3]};
 
+    (void)err;
     job.patch = patch;
     job.split = split;
     job.to = split ? u->data : x->data;
@@ -58,13 +61,13 @@ static int patch_cpu(struct device *dev, const struct tensor *x, const struct te
 }
 
 static int check(const char *op, const struct tensor *x, const struct tensor *u, int64_t patch,
-                 struct err *err)
+                 enum dtype u_dtype, struct err *err)
 {
     if (!TENSOR_IS(x, DTYPE_F32, -1, -1, -1, -1) || patch < 1 || x->dim[1] % patch != 0 ||
         x->dim[2] % patch != 0) {
         return device_shape_err(err, op, "x", x);
     }
-    if (!TENSOR_IS(u, DTYPE_F32, x->dim[0] * (x->dim[1] / patch) * (x->dim[2] / patch),
+    if (!TENSOR_IS(u, u_dtype, x->dim[0] * (x->dim[1] / patch) * (x->dim[2] / patch),
                    patch * patch * x->dim[3])) {
         return device_shape_err(err, op, "u", u);
     }
@@ -74,15 +77,16 @@ static int check(const char *op, const struct tensor *x, const struct tensor *u,
 int op_patchify(struct device *dev, const struct tensor *u, const struct tensor *x, int64_t patch,
                 struct err *err)
 {
-    const int rc = check("patchify", x, u, patch, err);
+    const enum dtype u_dtype = u->dtype == dev->act ? dev->act : DTYPE_F32;
+    const int rc = check("patchify", x, u, patch, u_dtype, err);
 
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, dev, x, u, patch, true);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, x, u, patch, true, err);
 }
 
 int op_unpatchify(struct device *dev, const struct tensor *x, const struct tensor *u, int64_t patch,
                   struct err *err)
 {
-    const int rc = check("unpatchify", x, u, patch, err);
+    const int rc = check("unpatchify", x, u, patch, DTYPE_F32, err);
 
-    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, dev, x, u, patch, false);
+    return rc != ERR_OK ? rc : DEVICE_CALL(dev, patch, x, u, patch, false, err);
 }

@@ -4,10 +4,10 @@
  *   op_patchify:   u[n, (c p + i) p + j] = x[t, p y + i, p x + j, c]     channel slowest
  *   op_unpatchify: x[t, p y + i, p x + j, c] = u[n, (i p + j) C + c]     channel fastest
  *
- *   x  [T, p H, p W, C]   f32    u  [T H W, p p C]  f32
+ *   x  [T, p H, p W, C]   f32    u  [T H W, p p C]  act; f32 in unpatchify
  *
  * The two orders differ: the first is a convolution's, the second the model's own
- * (MODEL 3.1, 3.9; GOLDEN trap 1). Errors: ERR_INVALID shape. Engine thread.
+ * (MODEL 3.1, 3.9; GOLDEN trap 1). Errors: ERR_INVALID shape. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_PATCHIFY_H
 #define KERNELS_PATCHIFY_H

@@ -1,12 +1,13 @@
 #include "kernels/resize.h"
 
+#include "kernels/dispatch.h"
+
 struct resize_job {
     float *out;
     const float *in;
     int64_t h, w; /* of in */
     int64_t out_h, out_w;
-    int64_t scaled_h, scaled_w;
-    int64_t top, left; /* crop */
+    struct resize_place at;
 };
 
 /* Where output position p of n falls among `size` inputs: index and weight of the next one. */
@@ -30,13 +31,13 @@ static void resize_task(void *ctx, int64_t task, int thread)
     float *out = job->out + task * job->out_w * 3;
     int64_t y0;
     int64_t y1;
-    const float fy = source(task % job->out_h + job->top, job->scaled_h, job->h, &y0, &y1);
+    const float fy = source(task % job->out_h + job->at.top, job->at.scaled_h, job->h, &y0, &y1);
 
     (void)thread;
     for (int64_t x = 0; x < job->out_w; x++) {
         int64_t x0;
         int64_t x1;
-        const float fx = source(x + job->left, job->scaled_w, job->w, &x0, &x1);
+        const float fx = source(x + job->at.left, job->at.scaled_w, job->w, &x0, &x1);
 
         for (int64_t c = 0; c < 3; c++) {
             const float a = frame[(y0 * job->w + x0) * 3 + c];
@@ -50,25 +51,15 @@ static void resize_task(void *ctx, int64_t task, int thread)
     }
 }
 
-static int resize_crop_cpu(struct device *dev, const struct tensor *out, const struct tensor *in)
+static int resize_crop_cpu(struct device *dev, const struct tensor *out, const struct tensor *in,
+                           struct err *err)
 {
     struct resize_job job = {.out = out->data, .in = in->data, .h = in->dim[1], .w = in->dim[2]};
-    double ratio_h;
-    double ratio_w;
-    double ratio;
 
+    (void)err;
     job.out_h = out->dim[1];
     job.out_w = out->dim[2];
-    ratio_h = (double)job.out_h / (double)job.h;
-    ratio_w = (double)job.out_w / (double)job.w;
-    ratio = ratio_h > ratio_w ? ratio_h : ratio_w;
-    job.scaled_h = (int64_t)((double)job.h * ratio);
-    job.scaled_w = (int64_t)((double)job.w * ratio);
-    /* int() truncation may fall one short of the asked size; the reference would then crop to less */
-    job.scaled_h = job.scaled_h < job.out_h ? job.out_h : job.scaled_h;
-    job.scaled_w = job.scaled_w < job.out_w ? job.out_w : job.scaled_w;
-    job.top = (job.scaled_h - job.out_h) / 2;
-    job.left = (job.scaled_w - job.out_w) / 2;
+    job.at = resize_place_of(out, in);
     device_parallel(dev, out->dim[0] * job.out_h, resize_task, &job);
     return ERR_OK;
 }
@@ -82,5 +73,5 @@ int op_resize_crop(struct device *dev, const struct tensor *out, const struct te
     if (!TENSOR_IS(out, DTYPE_F32, in->dim[0], -1, -1, 3) || out->dim[1] < 1 || out->dim[2] < 1) {
         return device_shape_err(err, "resize_crop", "out", out);
     }
-    return DEVICE_CALL(dev, resize_crop, dev, out, in);
+    return DEVICE_CALL(dev, resize_crop, out, in, err);
 }

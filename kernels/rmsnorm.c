@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 #include "kernels/vec_math.h"
 
 enum {
@@ -48,7 +49,7 @@ static void norm_rows(void *ctx, int64_t task, int thread)
 }
 
 static int rmsnorm_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                       const struct tensor *w, const struct rmsnorm_params *params)
+                       const struct tensor *w, const struct rmsnorm_params *params, struct err *err)
 {
     struct rmsnorm_job job = {.y = y->data,
                               .x = x->data,
@@ -57,6 +58,7 @@ static int rmsnorm_cpu(struct device *dev, const struct tensor *y, const struct 
                               .rows = x->dim[0],
                               .cols = x->dim[1]};
 
+    (void)err;
     device_parallel(dev, div_ceil(job.rows, ROWS_PER_TASK), norm_rows, &job);
     return ERR_OK;
 }
@@ -64,17 +66,17 @@ static int rmsnorm_cpu(struct device *dev, const struct tensor *y, const struct 
 int op_rmsnorm(struct device *dev, const struct tensor *y, const struct tensor *x,
                const struct tensor *w, const struct rmsnorm_params *params, struct err *err)
 {
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1) || x->dim[1] < 1) {
+    if (!DEVICE_ACT(dev, x, -1, -1) || x->dim[1] < 1) {
         return device_shape_err(err, "rmsnorm", "x", x);
     }
     if (!TENSOR_IS(w, DTYPE_F32, x->dim[1])) {
         return device_shape_err(err, "rmsnorm", "w", w);
     }
-    if (!tensor_same_shape(y, x)) {
+    if (!DEVICE_ACT(dev, y, x->dim[0], x->dim[1]) || (params->residual && y->dtype != DTYPE_F32)) {
         return device_shape_err(err, "rmsnorm", "y", y);
     }
     if (!(params->eps > 0.0F)) {
         return err_set(err, ERR_INVALID, "rmsnorm: eps is %g", (double)params->eps);
     }
-    return DEVICE_CALL(dev, rmsnorm, dev, y, x, w, params);
+    return DEVICE_CALL(dev, rmsnorm, y, x, w, params, err);
 }

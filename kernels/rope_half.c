@@ -3,11 +3,15 @@
 #include <math.h>
 
 #include "kernels/convert.h"
+#include "kernels/dispatch.h"
 
-static int rope_half_table_cpu(const struct tensor *table, float theta, bool bf16)
+static int rope_half_table_cpu(struct device *dev, const struct tensor *table, float theta,
+                               bool bf16, struct err *err)
 {
     const int64_t half = table->dim[2];
 
+    (void)dev;
+    (void)err;
     for (int64_t j = 0; j < half; j++) {
         const float exponent = (float)(2 * j) / (float)(2 * half);
         float frequency = 1.0F / (float)pow((double)theta, (double)exponent);
@@ -35,7 +39,7 @@ int op_rope_half_table(struct device *dev, const struct tensor *table, float the
     if (!(theta > 0.0F)) {
         return err_set(err, ERR_INVALID, "rope_half_table: theta is %g", (double)theta);
     }
-    return DEVICE_CALL(dev, rope_half_table, table, theta, bf16);
+    return DEVICE_CALL(dev, rope_half_table, table, theta, bf16, err);
 }
 
 struct rope_half_job {
@@ -65,11 +69,13 @@ static void rotate_row(void *ctx, int64_t s, int thread)
     }
 }
 
-static int rope_half_cpu(struct device *dev, const struct tensor *x, const struct tensor *table)
+static int rope_half_cpu(struct device *dev, const struct tensor *x, const struct tensor *table,
+                         struct err *err)
 {
     struct rope_half_job job = {
         .x = x->data, .table = table->data, .width = x->dim[1], .half = table->dim[2]};
 
+    (void)err;
     device_parallel(dev, x->dim[0], rotate_row, &job);
     return ERR_OK;
 }
@@ -77,12 +83,12 @@ static int rope_half_cpu(struct device *dev, const struct tensor *x, const struc
 int op_rope_half(struct device *dev, const struct tensor *x, const struct tensor *table,
                  struct err *err)
 {
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1)) {
+    if (!DEVICE_ACT(dev, x, -1, -1)) {
         return device_shape_err(err, "rope_half", "x", x);
     }
     if (!TENSOR_IS(table, DTYPE_F32, x->dim[0], 2, -1) || table->dim[2] < 1 ||
         x->dim[1] % (2 * table->dim[2]) != 0) {
         return device_shape_err(err, "rope_half", "table", table);
     }
-    return DEVICE_CALL(dev, rope_half, dev, x, table);
+    return DEVICE_CALL(dev, rope_half, x, table, err);
 }

@@ -7,7 +7,7 @@
  *
  * op_rope_half: for each row s and head, with halves u, w of the head and c, n = table[s, :, j]:
  *   u'[j] = u[j] c - w[j] n,   w'[j] = w[j] c + u[j] n
- *   x      [S, heads * head_dim]  f32  in and out
+ *   x      [S, heads * head_dim]  act  in and out
  *   table  [S, 2, head_dim / 2]   f32  in
  *
  * f and the angles are rounded to f32, as the reference has them; the cosines are exact to f32.

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 
 struct space_time_job {
     const struct space_time_params *p;
@@ -145,31 +146,33 @@ static struct space_time_job job_of(const struct tensor *y, const struct tensor 
 }
 
 static int space_time_split_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                                const struct space_time_params *p)
+                                const struct space_time_params *p, struct err *err)
 {
     struct space_time_job job = job_of(y, x, x, y, p);
 
+    (void)err;
     job.ca = p->add ? p->add->dim[3] / job.cell : 0;
     device_parallel(dev, job.t * job.h, split_row, &job);
     return ERR_OK;
 }
 
 static int space_time_merge_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
-                                const struct space_time_params *p)
+                                const struct space_time_params *p, struct err *err)
 {
     struct space_time_job job = job_of(y, x, y, x, p);
 
+    (void)err;
     job.ca = p->add ? p->add->dim[3] : 0;
     device_parallel(dev, job.t * job.h, merge_row, &job);
     return ERR_OK;
 }
 
 /* fine is the coarse grid, refined; extra frames and dropped ones allowed for by the caller. */
-static bool fits(const struct tensor *fine, const struct tensor *coarse, int64_t frames,
-                 const struct space_time_params *p)
+static bool fits(const struct device *dev, const struct tensor *fine, const struct tensor *coarse,
+                 int64_t frames, const struct space_time_params *p)
 {
-    return TENSOR_IS(coarse, DTYPE_F32, -1, -1, -1, -1) &&
-           TENSOR_IS(fine, DTYPE_F32, frames, coarse->dim[1] * p->sh, coarse->dim[2] * p->sw, -1);
+    return DEVICE_ACT(dev, coarse, -1, -1, -1, -1) &&
+           DEVICE_ACT(dev, fine, frames, coarse->dim[1] * p->sh, coarse->dim[2] * p->sw, -1);
 }
 
 int op_space_time_split(struct device *dev, const struct tensor *y, const struct tensor *x,
@@ -180,15 +183,15 @@ int op_space_time_split(struct device *dev, const struct tensor *y, const struct
     if (p->st < 1 || p->sh < 1 || p->sw < 1 || p->drop_frames < 0 || p->drop_frames >= p->st) {
         return err_set(err, ERR_INVALID, "space_time_split: bad parameters");
     }
-    if (!fits(y, x, x->dim[0] * p->st - p->drop_frames, p) || x->dim[3] != y->dim[3] * cell) {
+    if (!fits(dev, y, x, x->dim[0] * p->st - p->drop_frames, p) || x->dim[3] != y->dim[3] * cell) {
         return device_shape_err(err, "space_time_split", "x", x);
     }
     if (p->add &&
-        (!TENSOR_IS(p->add, DTYPE_F32, x->dim[0], x->dim[1], x->dim[2], -1) ||
+        (!TENSOR_IS(p->add, x->dtype, x->dim[0], x->dim[1], x->dim[2], -1) ||
          p->add->dim[3] < cell || p->add->dim[3] % cell != 0 || x->dim[3] % p->add->dim[3] != 0)) {
         return device_shape_err(err, "space_time_split", "add", p->add);
     }
-    return DEVICE_CALL(dev, space_time_split, dev, y, x, p);
+    return DEVICE_CALL(dev, space_time_split, y, x, p, err);
 }
 
 int op_space_time_merge(struct device *dev, const struct tensor *y, const struct tensor *x,
@@ -199,14 +202,14 @@ int op_space_time_merge(struct device *dev, const struct tensor *y, const struct
     if (p->st < 1 || p->sh < 1 || p->sw < 1 || p->lead_frames < 0 || p->lead_frames >= p->st) {
         return err_set(err, ERR_INVALID, "space_time_merge: bad parameters");
     }
-    if (!fits(x, y, y->dim[0] * p->st, p) || y->dim[3] != x->dim[3] * cell) {
+    if (!fits(dev, x, y, y->dim[0] * p->st, p) || y->dim[3] != x->dim[3] * cell) {
         return device_shape_err(err, "space_time_merge", "x", x);
     }
-    if (p->add && (!fits(p->add, y, x->dim[0] - p->lead_frames, p) || x->dim[3] < 1 ||
-                   p->add->dim[3] % x->dim[3] != 0)) {
+    if (p->add && (!fits(dev, p->add, y, x->dim[0] - p->lead_frames, p) ||
+                   p->add->dtype != x->dtype || x->dim[3] < 1 || p->add->dim[3] % x->dim[3] != 0)) {
         return device_shape_err(err, "space_time_merge", "add", p->add);
     }
-    return DEVICE_CALL(dev, space_time_merge, dev, y, x, p);
+    return DEVICE_CALL(dev, space_time_merge, y, x, p, err);
 }
 
 struct interleave_job {
@@ -238,10 +241,12 @@ static void interleave_run(void *ctx, int64_t task, int thread)
     }
 }
 
-static int frame_interleave_cpu(struct device *dev, const struct tensor *y, const struct tensor *x)
+static int frame_interleave_cpu(struct device *dev, const struct tensor *y, const struct tensor *x,
+                                struct err *err)
 {
     struct interleave_job job = {.y = y->data, .x = x->data};
 
+    (void)err;
     job.pixels = x->dim[1] * x->dim[2];
     job.channels = y->dim[3];
     device_parallel(dev, x->dim[0] * div_ceil(job.pixels, INTERLEAVE_PIXELS), interleave_run, &job);
@@ -251,11 +256,11 @@ static int frame_interleave_cpu(struct device *dev, const struct tensor *y, cons
 int op_frame_interleave(struct device *dev, const struct tensor *y, const struct tensor *x,
                         struct err *err)
 {
-    if (!TENSOR_IS(x, DTYPE_F32, -1, -1, -1, -1) || x->dim[3] % 2 != 0) {
+    if (!DEVICE_ACT(dev, x, -1, -1, -1, -1) || x->dim[3] % 2 != 0) {
         return device_shape_err(err, "frame_interleave", "x", x);
     }
-    if (!TENSOR_IS(y, DTYPE_F32, 2 * x->dim[0], x->dim[1], x->dim[2], x->dim[3] / 2)) {
+    if (!TENSOR_IS(y, x->dtype, 2 * x->dim[0], x->dim[1], x->dim[2], x->dim[3] / 2)) {
         return device_shape_err(err, "frame_interleave", "y", y);
     }
-    return DEVICE_CALL(dev, frame_interleave, dev, y, x);
+    return DEVICE_CALL(dev, frame_interleave, y, x, err);
 }

@@ -1,6 +1,7 @@
 #include "kernels/temporal_tail.h"
 
 #include "base/size.h"
+#include "kernels/dispatch.h"
 
 enum {
     ROWS_PER_TASK = 32
@@ -48,10 +49,11 @@ static void tail_task(void *ctx, int64_t task, int thread)
 
 static int temporal_tail_cpu(struct device *dev, const struct tensor *out, const struct tensor *r,
                              const struct tensor *z, int64_t frames, const struct tensor *gate,
-                             const struct tensor *group)
+                             const struct tensor *group, struct err *err)
 {
     struct tail_job job = {.out = out->data, .r = r->data, .z = z->data};
 
+    (void)err;
     job.gate = gate ? gate->data : NULL;
     job.group = group ? group->data : NULL;
     job.rows = out->dim[0];
@@ -68,18 +70,21 @@ int op_temporal_tail(struct device *dev, const struct tensor *out, const struct 
     const int64_t rows = out->dim[0];
     const int64_t dim = out->dim[1];
 
-    if (!TENSOR_IS(out, DTYPE_F32, -1, -1) || frames < 1 || rows % frames != 0) {
+    if (!DEVICE_ACT(dev, out, -1, -1) || frames < 1 || rows % frames != 0) {
         return device_shape_err(err, "temporal_tail", "out", out);
     }
-    if (!TENSOR_IS(r, DTYPE_F32, rows / frames * (frames + 1), dim)) {
+    if (!DEVICE_ACT(dev, r, rows / frames * (frames + 1), dim)) {
         return device_shape_err(err, "temporal_tail", "r", r);
     }
-    if (!TENSOR_IS(z, DTYPE_F32, r->dim[0], 3 * dim)) {
+    if (!TENSOR_IS(z, r->dtype, r->dim[0], 3 * dim)) {
         return device_shape_err(err, "temporal_tail", "z", z);
+    }
+    if (out->dtype != DTYPE_F32 && (gate || out->dtype != r->dtype)) {
+        return device_shape_err(err, "temporal_tail", "out", out);
     }
     if (gate &&
         (!TENSOR_IS(gate, DTYPE_F32, -1, dim) || !group || !TENSOR_IS(group, DTYPE_I32, frames))) {
         return device_shape_err(err, "temporal_tail", "gate", gate);
     }
-    return DEVICE_CALL(dev, temporal_tail, dev, out, r, z, frames, gate, group);
+    return DEVICE_CALL(dev, temporal_tail, out, r, z, frames, gate, group, err);
 }

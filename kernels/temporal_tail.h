@@ -4,14 +4,14 @@
  *   f_t = r_t + z0_{t-1} + z1_t + z2_{t+1}       z = r [W0 W1 W2]^T, one GEMM of width 3D before
  *   out_t = f_t,  or  out_t += gate[g] * f_t
  *
- *   out    [F * HW, D]          f32  out, or in/out with a gate
- *   r      [(F + 1) * HW, D]    f32  in; its first frame is the left neighbour of frame 0: the
+ *   out    [F * HW, D]          act  out, f32 or of r's type; or f32 in/out with a gate
+ *   r      [(F + 1) * HW, D]    act  in; its first frame is the left neighbour of frame 0: the
  *                                    last frame of the previous block, or zeros
- *   z      [(F + 1) * HW, 3D]   f32  in; of r
+ *   z      [(F + 1) * HW, 3D]   act  in, of r's type; of r
  *   gate   [U, D], group [F]    f32, i32  in; both NULL for the plain form
  *
  * Right of the last frame is zero, always (MODEL 4.3). Source: [diffusers GLUMBTempConv], NVlabs
- * CachedGLUMBConvTemp. Errors: ERR_INVALID shape. Engine thread.
+ * CachedGLUMBConvTemp. Errors: ERR_INVALID shape or type. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_TEMPORAL_TAIL_H
 #define KERNELS_TEMPORAL_TAIL_H

@@ -2,11 +2,14 @@
 
 #include <math.h>
 
+#include "kernels/dispatch.h"
+
 static int timestep_features_cpu(struct device *dev, const struct tensor *out,
-                                 const struct tensor *t)
+                                 const struct tensor *t, struct err *err)
 {
     const int half = TIMESTEP_FEATURES / 2;
 
+    (void)err;
     (void)dev;
     for (int64_t u = 0; u < t->dim[0]; u++) {
         const float time = ((const float *)t->data)[u];
@@ -33,5 +36,5 @@ int op_timestep_features(struct device *dev, const struct tensor *out, const str
     if (!TENSOR_IS(out, DTYPE_F32, t->dim[0], TIMESTEP_FEATURES)) {
         return device_shape_err(err, "timestep_features", "out", out);
     }
-    return DEVICE_CALL(dev, timestep_features, dev, out, t);
+    return DEVICE_CALL(dev, timestep_features, out, t, err);
 }

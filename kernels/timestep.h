@@ -7,7 +7,8 @@
  *   t    [U]       f32  in; scheduler units, 0..1000
  *
  * The exponent, f and the angle are each rounded to f32 as in the reference: at t = 1000 that
- * moves the angle by up to 6e-5. Cosine first (MODEL 3.2). Errors: ERR_INVALID shape. Engine thread.
+ * moves the angle by up to 6e-5. Cosine first (MODEL 3.2). Errors: ERR_INVALID shape. Engine
+ * thread. Async on a GPU.
  */
 #ifndef KERNELS_TIMESTEP_H
 #define KERNELS_TIMESTEP_H

@@ -3,12 +3,13 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "kernels/elementwise.h"
 
 /* Planned tensors have addresses from here on; nobody looks behind them. */
 #define PLAN_BASE ((char *)(uintptr_t)4096)
 
 enum {
-    WORKSPACE_ALIGN = 64
+    WORKSPACE_ALIGN = 256 /* what matrix libraries on a GPU like best */
 };
 
 /* A multiple of WORKSPACE_ALIGN, so that rounding up stays within it. */
@@ -43,20 +44,22 @@ int workspace_commit(struct workspace *ws, size_t limit, struct err *err)
 void workspace_done(struct workspace *ws)
 {
     if (ws->dev) {
+        device_graphs_clear(ws->dev);
         device_free(ws->dev, ws->base);
     }
     *ws = (struct workspace){.dev = ws->dev};
 }
 
-static void poison(const struct tensor *t)
+static void poison(const struct workspace *ws, const struct tensor *t)
 {
 #ifdef SANAD_POISON
-    if (t->dtype == DTYPE_F32) {
+    if (ws->dev->kind == DEVICE_CPU && t->dtype == DTYPE_F32) {
         for (int64_t i = 0; i < tensor_count(t); i++) {
             ((float *)t->data)[i] = NAN;
         }
     }
 #else
+    (void)ws;
     (void)t;
 #endif
 }
@@ -79,11 +82,24 @@ int workspace_tensor(struct workspace *ws, struct tensor *ret, enum dtype dtype,
     ws->used += (bytes + WORKSPACE_ALIGN - 1) & ~(size_t)(WORKSPACE_ALIGN - 1);
     if (ws->base) {
         CHECK_BUG(ws->used <= ws->capacity); /* the run must be the run that was planned */
-        poison(ret);
+        poison(ws, ret);
     } else if (ws->used > ws->peak) {
         ws->peak = ws->used;
     }
     return ERR_OK;
+}
+
+int workspace_as_act(struct workspace *ws, const struct tensor *x, struct tensor *ret,
+                     struct err *err)
+{
+    int rc;
+
+    if (x->dtype == ws->dev->act) {
+        *ret = *x;
+        return ERR_OK;
+    }
+    rc = workspace_tensor(ws, ret, ws->dev->act, x->rank, x->dim, err);
+    return rc != ERR_OK ? rc : op_cast(ws->dev, ret, x, err);
 }
 
 size_t workspace_mark(const struct workspace *ws)

@@ -40,6 +40,16 @@ void workspace_done(struct workspace *ws);
 MUST_CHECK int workspace_tensor(struct workspace *ws, struct tensor *ret, enum dtype dtype,
                                 int rank, const int64_t *dims, struct err *err);
 
+/* The same for activations: of the type that the device keeps them in (dev->act). */
+#define WORKSPACE_ACT(ws, ret, err, ...)                                                           \
+    workspace_tensor((ws), (ret), (ws)->dev->act,                                                  \
+                     (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),              \
+                     (const int64_t[]){__VA_ARGS__}, (err))
+
+/* x (F32) as activations: x itself where they are F32, else a copy in the workspace. */
+MUST_CHECK int workspace_as_act(struct workspace *ws, const struct tensor *x, struct tensor *ret,
+                                struct err *err);
+
 size_t workspace_mark(const struct workspace *ws);
 void workspace_rewind(struct workspace *ws, size_t mark);
 

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "kernels/dispatch.h"
+
 static const float KR = 0.2126F;
 static const float KG = 0.7152F;
 static const float KB = 0.0722F;
@@ -77,10 +79,12 @@ static void yuv_task(void *ctx, int64_t task, int thread)
     chroma_row(job, row0, row1, cb, cb + pairs * (w / 2));
 }
 
-static int rgb_to_yuv420_cpu(struct device *dev, const struct tensor *out, const struct tensor *in)
+static int rgb_to_yuv420_cpu(struct device *dev, const struct tensor *out, const struct tensor *in,
+                             struct err *err)
 {
     struct yuv_job job = {.out = out->data, .in = in->data};
 
+    (void)err;
     job.height = in->dim[1];
     job.width = in->dim[2];
     device_parallel(dev, in->dim[0] * job.height / 2, yuv_task, &job);
@@ -96,5 +100,5 @@ int op_rgb_to_yuv420(struct device *dev, const struct tensor *out, const struct 
     if (!TENSOR_IS(out, DTYPE_U8, in->dim[0], in->dim[1] * in->dim[2] / 2 * 3)) {
         return device_shape_err(err, "rgb_to_yuv420", "out", out);
     }
-    return DEVICE_CALL(dev, rgb_to_yuv420, dev, out, in);
+    return DEVICE_CALL(dev, rgb_to_yuv420, out, in, err);
 }

@@ -9,7 +9,8 @@
  *
  * From float without an 8-bit RGB in between (ITU-R BT.709-6; measured against swscale in
  * docs/architecture.md). Here rather than in media/, because a GPU converts before frames leave
- * it: 1.5 bytes a pixel instead of 12. Errors: ERR_INVALID shape. Engine thread.
+ * it: 1.5 bytes a pixel instead of 12. A GPU may round a tie to
+ * the other side. Errors: ERR_INVALID shape. Engine thread. Async on a GPU.
  */
 #ifndef KERNELS_YUV420_H
 #define KERNELS_YUV420_H

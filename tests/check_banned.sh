@@ -20,9 +20,10 @@ ban 'alloca' none 'unbounded stack'
 ban 'exit|_exit|quick_exit' 'daemon/main.c' 'only main ends the process'
 ban 'abort' 'base/err.c' 'CHECK_BUG'
 ban 'assert' none 'CHECK_BUG, or an error'
-ban 'getenv|secure_getenv' 'base/log.c|daemon/config.c' 'configuration is in one place'
+ban 'getenv|secure_getenv' 'base/log.c|daemon/config.c|daemon/cache_path.c|kernels/cuda_load.c|kernels/cuda_blas.cu' \
+    'configuration is in one place'
 ban 'usleep|system|popen' none 'blocks, or runs a shell'
-ban 'cudaMalloc' 'kernels/device.cu' 'device memory is planned'
+ban 'cudaMalloc' 'kernels/cuda_memory.cu' 'device memory is planned'
 
 todo=$(grep -nwE 'TODO|FIXME|XXX' $(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.sh' Makefile) |
     grep -vE '^(tests/check_banned.sh|[^:]*:[0-9]*:.*\\u)')

@@ -23,11 +23,11 @@ sources=$(git ls-files 'base/*.[ch]' 'kernels/*.[ch]' 'engine/*.[ch]' 'media/*.[
 }
 cfiles=$(echo "$sources" | grep '\.c$')
 mkdir -p build/lint
-printf '#define SANAD_VERSION "0"\n#define SANAD_DATADIR "/"\n' >build/lint/version.h
+printf '#define SANAD_VERSION "0"\n#define SANAD_DATADIR "/"\n#define SANAD_LIBDIR "/"\n' >build/lint/version.h
 flags="-std=c17 -D_GNU_SOURCE -I. -include build/lint/version.h $(pkg-config --cflags \
     openblas sentencepiece libcjson libavformat libavcodec libswscale libavutil libmicrohttpd libuv sqlite3)"
 
-clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc') 2>&1 | head -n 40 >build/lint/out
+clang-format --dry-run -Werror $(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh') 2>&1 | head -n 40 >build/lint/out
 [ ! -s build/lint/out ]
 status=$?
 cat build/lint/out
@@ -40,8 +40,9 @@ check "banned functions" $?
 tests/check_manual.sh
 check "the manual names every option" $?
 
+# Those of the simulator and of cuBLASLt are C++ and CUDA.
 # shellcheck disable=SC2086
-echo "$sources" | grep '\.h$' | xargs -P 2 -n 16 sh -c '
+echo "$sources" | grep '\.h$' | grep -vE '^(tests/hostsim/|kernels/cuda_blas)' | xargs -P 2 -n 16 sh -c '
     for h in "$@"; do
         gcc '"$flags"' -Wall -Wextra -x c -fsyntax-only "$h" 2>&1 | grep -v "pragma once" | head -n 5
     done' sh >build/lint/out

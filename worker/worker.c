@@ -327,7 +327,7 @@ static int finish(struct worker *w, const struct task *task, struct err *err)
     return rc;
 }
 
-/* Errors: ERR_DEVICE, which ends the process. All others end the job. */
+/* Errors: ERR_DEVICE, which ends the process and not the job. All others end the job. */
 static int run_task(struct worker *w, struct task *task, struct err *err)
 {
     const uint32_t number = task->job;
@@ -340,6 +340,9 @@ static int run_task(struct worker *w, struct task *task, struct err *err)
     } else {
         rc = finish(w, task, err);
     }
+    if (rc == ERR_DEVICE) {
+        return rc;
+    }
     if (rc != ERR_OK) {
         close_job(w, number);
         send_fail(w, number, err);
@@ -349,7 +352,7 @@ static int run_task(struct worker *w, struct task *task, struct err *err)
         close_job(w, number);
         send_cancelled(w, number);
     }
-    return rc == ERR_DEVICE ? rc : ERR_OK;
+    return ERR_OK;
 }
 
 static int engine_main(struct worker *w, struct err *err)
@@ -568,7 +571,7 @@ static int open_all(struct worker *w, struct err *err)
         rc = queue_create(&w->queue, MAX_TASKS, err);
     }
     if (rc == ERR_OK) {
-        rc = device_open_cpu(&w->dev, (int)w->options->threads, err);
+        rc = device_choice_open(&w->dev, &w->options->device, err);
     }
     return rc != ERR_OK ? rc : model_open(&w->model, w->options->model, &w->dev, err);
 }
@@ -596,6 +599,9 @@ static int run(struct worker *w, struct err *err)
         return err_set(err, ERR_NO_MEMORY, "the control thread could not be started");
     }
     rc = engine_main(w, err);
+    if (rc != ERR_OK) { /* the last word */
+        send_fail(w, 0, err);
+    }
     hang_up(w);
     pthread_join(w->control, NULL);
     while (queue_pop(w->queue)) { /* closed by now: what nobody began */

@@ -2,10 +2,11 @@
  * worker.h - the main loop of `sanad worker`: one model, one device, one job at a time.
  *
  * The daemon's child. It opens the model, says READY, then does what it is told over the socket
- * (wire.h) and sends what it makes; it writes no file but those FINISH names. Threads: the caller's is
+ * (wire.h) and sends what it makes; it writes no file but those FINISH names and that of measured algorithms. Threads: the caller's is
  * the engine thread; a control thread reads the socket, answers PING and PREPARE, and sets the cancel and
  * pause flags; render's encoder thread sends blocks. A device that is lost, or a daemon that is gone,
- * ends the process at once: everything that counts is with the daemon already.
+ * ends the process at once: everything that counts is with the daemon already. What was lost is told as FAIL of
+ * job 0, so that the job is not over but goes on in the next worker.
  *
  * JSON of the messages. "job" is what PREPARE and START carry; absent members take the model's default:
  *
@@ -28,7 +29,7 @@
  *              "peak_memory_mb"}
  *   FINISHED  {"bytes", "sha256", "frames", "seconds", "sprite": {"cols","rows","w","h","interval"}}
  *   FAIL      {"code": err_code_name, "message"}      of the job; "cancelled" after CANCEL; of job 0: the
- *             worker could not start, and ends
+ *             worker ends, since it could not start or has lost its device
  *
  * Other members of the objects that come are left alone. In "stages" the reference picture counts as
  * text_encode and the carried state as denoise; "peak_memory_mb" is planned: the weights and what the video
@@ -44,10 +45,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "worker/device_choice.h"
 
 struct worker_options {
-    const char *model;              /* directory */
-    int64_t threads;                /* of the CPU device; 0: all cores */
+    const char *model; /* directory */
+    struct device_choice device;
     int fd;                         /* the socket to the daemon; owned */
     int64_t checkpoint_interval_ms; /* of a bidirectional denoising; 0: never */
 };

@@ -198,6 +198,44 @@ json_events() {
     grep -q '^{"event":"error","code":"invalid_value","message":"--frames' out || fail "no error event: $(cat out)"
 }
 
+# A plugin that is not there stands for a machine without a GPU.
+device_is_chosen_and_said() {
+    export SANAD_CUDA_PLUGIN=$dir/none.so
+    run generate x -m "$long" "${small[@]}" -n 5 -o auto.mp4
+    [ "$status" -eq 0 ] || fail "auto: status $status"
+    grep -q "device: cpu, 2 threads (CUDA plugin: .*none.so" err || fail "auto says: $(head -n 1 err)"
+    run generate x -m "$long" "${small[@]}" -n 5 -o cpu.mp4 --device cpu --precision f32 --deterministic --vram-limit 1MiB
+    [ "$status" -eq 0 ] || fail "cpu: status $status"
+    grep -q "device: cpu, 2 threads$" err || fail "cpu says: $(head -n 1 err)"
+    cmp -s auto.mp4 cpu.mp4 || fail "cpu and auto differ"
+    refuses 1 "CUDA plugin" "none.so" -- generate x -m "$long" --device cuda -o no.mp4
+    [ -e no.mp4 ] && fail "left no.mp4"
+    echo "not a library" >none.so
+    refuses 1 "CUDA plugin" "none.so" -- generate x -m "$long" --device cuda:1 -o no.mp4
+    run generate x -m "$long" "${small[@]}" -n 5 -o auto.mp4
+    [ "$status" -eq 0 ] || fail "auto with a broken plugin: status $status"
+    unset SANAD_CUDA_PLUGIN
+}
+
+# The simulator of a GPU, where the build has made it.
+makes_a_video_on_a_simulated_gpu() {
+    local plugin
+    plugin=$(dirname "$sanad")/libsanad_hostsim.so
+    if [ ! -e "$plugin" ]; then
+        skip "no $plugin"
+        return
+    fi
+    export SANAD_CUDA_PLUGIN=$plugin XDG_CACHE_HOME=$dir
+    run generate x -m "$long" --exact-size --size 64x48 --seed 7 -n 5 -o g.mp4
+    [ "$status" -eq 0 ] || fail "status $status: $(tail -n 1 err)"
+    grep -q "device: cuda:0, .*, bf16$" err || fail "says: $(head -n 1 err)"
+    [ "$(frames_of g.mp4)" = 5 ] || fail "$(frames_of g.mp4) frames"
+    refuses 1 "limit of 1.0 MiB" -- generate x -m "$long" "${small[@]}" -n 5 -o no.mp4 --device cuda --vram-limit 1MiB
+    refuses 1 "cuda:7" "counted from 0" -- generate x -m "$long" "${small[@]}" -n 5 -o no.mp4 --device cuda:7
+    [ -e no.mp4 ] && fail "left no.mp4"
+    unset SANAD_CUDA_PLUGIN XDG_CACHE_HOME
+}
+
 inspect_says_what_is_there() {
     run inspect "$long"
     [ "$status" -eq 0 ] || fail "status $status"
@@ -238,7 +276,11 @@ refuses_wrong_command_lines() {
     refuses 2 "--steps" "1..200" -- generate x -m "$long" --steps 201
     refuses 2 "--guidance" "0..20" -- generate x -m "$long" --guidance 21
     refuses 2 "--seed" -- generate x -m "$long" --seed 9007199254740992
-    refuses 2 "--device" "cpu" -- generate x -m "$long" --device tpu
+    refuses 2 "--device: 'tpu'" "auto, cpu, cuda and cuda:N" -- generate x -m "$long" --device tpu
+    refuses 2 "--device: 'cuda:x'" -- generate x -m "$long" --device cuda:x
+    refuses 2 "--precision: 'f16'" "bf16" "f32" -- generate x -m "$long" --precision f16
+    refuses 2 "--text-encoder: 'disk'" "auto" "gpu" "host" -- generate x -m "$long" --text-encoder disk
+    refuses 2 "--vram-limit: '3 apples'" "GiB" -- generate x -m "$long" --vram-limit "3 apples"
     refuses 2 "--prompt-at" "BLOCK:TEXT" -- generate x -m "$long" --prompt-at dog
     refuses 2 "given twice" -- generate x -m "$long" --steps 3 --steps 4
     refuses 2 "needs a value" -- generate x -m
@@ -392,7 +434,7 @@ for name in makes_a_video_with_each_model result_is_a_normal_mp4_with_metadata s
     seconds_are_frames_times_rate size_is_resized_to_what_was_asked image_is_the_first_frame \
     prompt_at_changes_later_blocks_only file_grows_and_is_playable_while_it_grows \
     interrupt_leaves_a_playable_file interrupt_before_the_first_block_leaves_nothing \
-    streams_to_standard_output json_events inspect_says_what_is_there help_and_version \
+    streams_to_standard_output json_events device_is_chosen_and_said makes_a_video_on_a_simulated_gpu inspect_says_what_is_there help_and_version \
     refuses_wrong_command_lines refuses_requests_the_model_cannot_do refuses_unreadable_images \
     refuses_broken_model_directories names_the_stage_that_produced_nan full_disk_keeps_whole_blocks \
     closed_streams_do_not_end_up_in_the_video image_is_never_overwritten output_keeps_link_and_mode \

@@ -193,10 +193,11 @@ export class Lab {
 // ---- the daemon ----
 
 export class Daemon {
-  constructor(lab, { kind = 'causal', args = [], name = `data-${lab.daemons.length}` } = {}) {
+  constructor(lab, { kind = 'causal', args = [], env = {}, name = `data-${lab.daemons.length}` } = {}) {
     this.lab = lab;
     this.kind = kind;
     this.args = args;
+    this.env = env; // besides the little that every daemon gets
     this.dir = path.join(lab.dir, name);
     this.lives = 0; // starts
     this.deaths = 0; // grows before the signal is sent
@@ -226,7 +227,7 @@ export class Daemon {
     this.child = spawn(
       BINARY,
       ['serve', '--listen', '127.0.0.1:0', '--data-dir', this.dir, '--model', this.lab.model(this.kind), ...this.args],
-      { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH, HOME: this.lab.dir } },
+      { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH, HOME: this.lab.dir, ...this.env } },
     );
     const child = this.child;
     let rest = '';

@@ -59,5 +59,10 @@ else
     part races --rounds 20 --deletes 5 --keys 5
     part load --rounds 3 --frames 33
 fi
+if [ -e "$(dirname "$SANAD")/libsanad_hostsim.so" ]; then
+    part gpu
+else
+    echo "no simulator of a GPU beside $SANAD: nothing is lost there"
+fi
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" -eq 0 ]

@@ -15,7 +15,7 @@ static struct err err;
 
 /* ---- the machine of these tests: a folder, an environment ---- */
 
-static char *env[8] = {"HOME=/home/u", NULL};
+static char *env[10] = {"HOME=/home/u", NULL};
 static char etc_file[256];
 static char etc_folder[256];
 static struct config_sources sources = {
@@ -145,7 +145,7 @@ TEST(config_defaults_are_within_their_ranges)
     }
     EXPECT_INT(config.listen.n, 1);
     EXPECT_STR(config.listen.text[0], "127.0.0.1:7262");
-    EXPECT_INT(config.device, CONFIG_DEVICE_AUTO);
+    EXPECT_STR(config.device, "auto");
     EXPECT_INT(config.log_level, LOG_LEVEL_INFO);
     EXPECT_INT(config.drain_timeout_ms, 20000);
     EXPECT(config.storage_fsync);
@@ -165,11 +165,15 @@ TEST(config_choices_count_as_their_enums)
     EXPECT_INT(config.log_level, LOG_LEVEL_WARN);
     EXPECT_OK(parse("log.level = debug"));
     EXPECT_INT(config.log_level, LOG_LEVEL_DEBUG);
-    EXPECT_OK(parse("device = cpu"));
-    EXPECT_INT(config.device, CONFIG_DEVICE_CPU);
-    expect_refused("device = cp", "f:1: device: 'cp' is not one of auto|cpu");
-    expect_refused("device = auto|cpu", "not one of");
-    expect_refused("device =", "not one of");
+    EXPECT_OK(parse("precision = f32"));
+    EXPECT_INT(config.precision, CONFIG_PRECISION_F32);
+    expect_refused("precision = f16", "f:1: precision: 'f16' is not one of bf16|f32");
+    expect_refused("precision = bf16|f32", "not one of");
+    expect_refused("precision =", "not one of");
+    EXPECT_OK(parse("text_encoder = host"));
+    EXPECT_INT(config.text_encoder, CONFIG_TEXT_ENCODER_HOST);
+    EXPECT_OK(parse("text_encoder = gpu"));
+    EXPECT_INT(config.text_encoder, CONFIG_TEXT_ENCODER_GPU);
 }
 
 /* ---- values ---- */
@@ -319,7 +323,7 @@ TEST(config_files_have_comments_blanks_and_quotes)
     EXPECT_INT(config.threads, 3);
     EXPECT_STR(config.model, "/a b#c \\x \"y\"");
     EXPECT_STR(config.worker_command, "  \"q\\ # = \xc3\xbc ");
-    EXPECT_INT(config.device, CONFIG_DEVICE_CPU);
+    EXPECT_STR(config.device, "cpu");
     EXPECT_STR(config.origin[CONFIG_ROW_device], "f:9");
     EXPECT_OK(parse("data_dir = /x\nmodel = # nothing\n"));
     EXPECT_STR(config.model, "");
@@ -457,6 +461,28 @@ TEST(config_option_stands_in_for_etc)
     EXPECT_CONTAINS(err.msg, "config-option.conf:1: expected 'key = value'");
 }
 
+TEST(config_knows_the_names_of_devices)
+{
+    static char *const good[] = {"--device=auto", "--device=cpu", "--device=cuda",
+                                 "--device=cuda:0", "--device=cuda:15"};
+    static char *const bad[] = {"--device=cp",      "--device=cuda:",   "--device=cuda:16",
+                                "--device=cuda:-1", "--device=cuda:1x", "--device=auto|cpu"};
+
+    new_machine("devices");
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        EXPECT_OK(load(1, (char **)&good[i]));
+        EXPECT_STR(config.device, good[i] + strlen("--device="));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        EXPECT_INT(load(1, (char **)&bad[i]), ERR_INVALID);
+        EXPECT_CONTAINS(err.msg, "--device: device: '");
+        EXPECT_CONTAINS(err.msg, "is none of auto, cpu, cuda and cuda:N");
+    }
+    write_file(etc_file, "threads = 2\ndevice = gpu\n");
+    EXPECT_INT(load(0, NULL), ERR_INVALID);
+    EXPECT_CONTAINS(err.msg, "devices.conf:2: device: 'gpu' is none of");
+}
+
 TEST(config_refuses_options)
 {
     static const struct {
@@ -490,7 +516,7 @@ TEST(config_refuses_options)
     }
 }
 
-TEST(config_refuses_variables_but_not_those_of_kubernetes)
+TEST(config_refuses_variables_but_not_those_of_others)
 {
     static const struct {
         char *variable;
@@ -515,7 +541,9 @@ TEST(config_refuses_variables_but_not_those_of_kubernetes)
     env[3] = "SANAD_PORT=tcp://10.0.0.1:7262";
     env[4] = "SANAD_SERVICE_PORT_HTTP=7262";
     env[5] = "SANADX=1";
-    env[6] = NULL;
+    env[6] = "SANAD_CUDA_PLUGIN=/lib/libsanad_cuda.so";
+    env[7] = "SANAD_CUBLASLT=/lib/libcublasLt.so";
+    env[8] = NULL;
     EXPECT_OK(load(0, NULL));
 }
 

@@ -323,13 +323,13 @@ TEST(weight_pool_copy_keeps_its_own_numbers)
 
     weight_pool_init(&pool, &dev);
     for (int i = 0; i < 100; i++) { /* the list of blocks grows */
-        EXPECT_OK(weight_pool_copy(&pool, 2, dims, host, &t, &err));
+        EXPECT_OK(weight_pool_copy(&pool, DTYPE_F32, 2, dims, host, &t, &err));
     }
     host[5] = 0;
     EXPECT(TENSOR_IS(&t, DTYPE_F32, 3, 2));
     EXPECT(((const float *)t.data)[5] == 6);
-    EXPECT_INT(weight_pool_copy(&pool, 2, huge, host, &t, &err), ERR_INVALID);
-    EXPECT_INT(weight_pool_copy(&pool, 2, negative, host, &t, &err), ERR_INVALID);
+    EXPECT_INT(weight_pool_copy(&pool, DTYPE_F32, 2, huge, host, &t, &err), ERR_INVALID);
+    EXPECT_INT(weight_pool_copy(&pool, DTYPE_F32, 2, negative, host, &t, &err), ERR_INVALID);
     weight_pool_done(&pool);
 }
 
@@ -373,7 +373,7 @@ TEST(weight_pool_survives_every_failed_allocation)
         alloc_fail_at(n);
         rc = weight_pool_f32(&pool, &from, &t, &err);
         if (rc == ERR_OK) {
-            rc = weight_pool_copy(&pool, 1, from.dim, host, &t, &err);
+            rc = weight_pool_copy(&pool, DTYPE_F32, 1, from.dim, host, &t, &err);
         }
         weight_pool_done(&pool);
         if (!alloc_fail_stop()) {

@@ -48,12 +48,16 @@ static int keep_rgb(void *ctx, const struct tensor *rgb, int64_t first, struct e
 {
     struct e2e_check *k = ctx;
     const int64_t hw = k->width * k->height;
+    struct tensor host;
 
     if (rgb->dim[1] != k->height || rgb->dim[2] != k->width) {
         return golden_mismatch(err, "frames of another size");
     }
+    if (golden_host(k->b, rgb, &host, err) != ERR_OK) {
+        return err->code;
+    }
     for (int64_t f = 0; f < rgb->dim[0] && first + f < k->n_frames; f++) {
-        const float *in = (const float *)rgb->data + f * hw * 3;
+        const float *in = (const float *)host.data + f * hw * 3;
         float *out = k->frames + (first + f) * hw * 3;
 
         golden_to_channels_first(out, in, 3, hw);

@@ -35,23 +35,36 @@ static int check_bins(struct golden_bench *b, struct err *err)
 }
 
 /* in.video and outputs are [1, 3, F, H, W]. */
-static int check_resize(struct golden_bench *b, const char *name, struct err *err)
+struct resize_check {
+    const char *name;
+    struct tensor in, want;
+};
+
+static int run_resize(struct golden_bench *b, void *ctx, struct err *err)
 {
+    const struct resize_check *k = ctx;
     struct tensor in;
-    struct tensor want;
     struct tensor out;
-    int rc = golden_latents(b, "in.video", 0, &in, err);
+    int rc = golden_place(b, &k->in, &in, err);
 
     if (rc == ERR_OK) {
-        rc = golden_latents(b, name, 0, &want, err);
+        rc = workspace_tensor(&b->ws, &out, DTYPE_F32, k->want.rank, k->want.dim, err);
     }
-    if (rc != ERR_OK) {
-        return rc;
+    if (rc == ERR_OK) {
+        rc = op_resize_crop(b->c->dev, &out, &in, err);
     }
-    out = want;
-    out.data = golden_floats(b, tensor_count(&want));
-    rc = op_resize_crop(b->c->dev, &out, &in, err);
-    return rc != ERR_OK ? rc : golden_compare_latents(b, name, &out, 1, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, k->name, &out, 1, err);
+}
+
+static int check_resize(struct golden_bench *b, const char *name, struct err *err)
+{
+    struct resize_check k = {.name = name};
+    int rc = golden_latents(b, "in.video", 0, &k.in, err);
+
+    if (rc == ERR_OK) {
+        rc = golden_latents(b, name, 0, &k.want, err);
+    }
+    return rc != ERR_OK ? rc : golden_run(b, run_resize, &k, err);
 }
 
 /* A reference picture: Pillow's Lanczos in 8 bits, then [-1, 1]. */

@@ -40,18 +40,20 @@ static int run_solver(struct golden_bench *b, void *ctx, struct err *err)
 {
     struct solver_check *k = ctx;
     const int64_t n = tensor_count(&k->x);
+    const struct tensor flat = TENSOR_RESHAPE(&k->x, n);
     struct sampler s;
     struct tensor x;
-    int rc = WORKSPACE_F32(&b->ws, &x, err, n);
+    struct tensor all;
+    int rc = golden_place(b, &flat, &x, err);
 
     if (rc == ERR_OK) {
-        rc = op_copy(b->c->dev, &x, &k->x, err);
+        rc = golden_place(b, &k->v, &all, err);
     }
     if (rc == ERR_OK) {
         rc = sampler_init(&s, &k->schedule, &b->ws, &x, err);
     }
     for (int i = 0; i < k->schedule.steps && rc == ERR_OK; i++) {
-        const struct tensor v = tensor_slice(&k->v, i, 1);
+        const struct tensor v = tensor_slice(&all, i, 1);
 
         rc = sampler_step(&s, &x, &v, err);
         if (rc == ERR_OK) {
@@ -158,17 +160,31 @@ static int put_image(struct golden_bench *b, const struct clip_check *k, const s
 {
     struct vae *vae = NULL;
     const struct tensor first = tensor_slice(x, 0, 1);
+    struct tensor image;
     int rc =
         vae_open(&vae, &b->c->model->vae, b->c->model->vae_weights, b->c->dev, VAE_ENCODER, err);
 
     if (rc == ERR_OK) {
-        rc = vae_encode_image(vae, &k->image, &b->ws, &first, err);
+        rc = golden_place(b, &k->image, &image, err);
     }
-    if (rc == ERR_OK && !b->c->dev->dry_run) {
-        rc = golden_compare_latents(b, "out.cond_latent", &first, 1, err);
+    if (rc == ERR_OK) {
+        rc = vae_encode_image(vae, &image, &b->ws, &first, err);
+    }
+    if (rc == ERR_OK) {
+        rc = golden_compare_on_device(b, "out.cond_latent", &first, 1, err);
     }
     vae_close(vae);
     return rc;
+}
+
+/* Embeddings of the host to what the transformer reads. */
+static int encode_text(struct golden_bench *b, const struct tensor *embeds,
+                       struct transformer_text *ret, struct err *err)
+{
+    struct tensor placed;
+    const int rc = golden_place(b, embeds, &placed, err);
+
+    return rc != ERR_OK ? rc : transformer_encode_text(b->tf, &b->ws, &placed, ret, err);
 }
 
 static int run_clip(struct golden_bench *b, void *ctx, struct err *err)
@@ -180,16 +196,13 @@ static int run_clip(struct golden_bench *b, void *ctx, struct err *err)
                                 .keep_first = k->image.data != NULL};
     struct denoiser d;
     struct tensor x;
-    int rc = workspace_tensor(&b->ws, &x, DTYPE_F32, 4, k->noise.dim, err);
+    int rc = golden_place(b, &k->noise, &x, err);
 
     if (rc == ERR_OK) {
-        rc = op_copy(b->c->dev, &x, &k->noise, err);
-    }
-    if (rc == ERR_OK) {
-        rc = transformer_encode_text(b->tf, &b->ws, &k->positive, &text[0], err);
+        rc = encode_text(b, &k->positive, &text[0], err);
     }
     if (rc == ERR_OK && k->guided) {
-        rc = transformer_encode_text(b->tf, &b->ws, &k->negative, &text[1], err);
+        rc = encode_text(b, &k->negative, &text[1], err);
     }
     if (rc == ERR_OK && in.keep_first) {
         rc = put_image(b, k, &x, err);
@@ -285,7 +298,7 @@ static int recorded_noise(void *ctx, int step, const struct tensor *y, struct er
 {
     struct long_check *k = ctx;
 
-    return op_copy(k->b->c->dev, y, &k->noise[k->chunk][step], err);
+    return device_upload(k->b->c->dev, y, k->noise[k->chunk][step].data, err);
 }
 
 /* Compares with output `key` if the case has it. */
@@ -295,7 +308,7 @@ static int compare_if_there(struct long_check *k, const char *key, const struct 
     if (k->b->c->dev->dry_run || !safetensors_find(k->b->c->data, key)) {
         return ERR_OK;
     }
-    return golden_compare_latents(k->b, key, t, 1, err);
+    return golden_compare_on_device(k->b, key, t, 1, err);
 }
 
 static int run_chunk(struct long_check *k, const struct transformer_text *text, struct history *h,
@@ -361,16 +374,13 @@ static int run_long(struct golden_bench *b, void *ctx, struct err *err)
     struct transformer_text text[MAX_CHUNKS];
     struct history h;
     struct tensor all;
-    int rc = workspace_tensor(&b->ws, &all, DTYPE_F32, 4, k->latents.dim, err);
+    int rc = golden_place(b, &k->latents, &all, err);
 
-    if (rc == ERR_OK) {
-        rc = op_copy(b->c->dev, &all, &k->latents, err);
-    }
     if (rc == ERR_OK) {
         rc = history_init(&h, b->tf, &b->ws, hw, k->window, err);
     }
     for (int64_t i = 0; i < k->prompts && rc == ERR_OK; i++) {
-        rc = transformer_encode_text(b->tf, &b->ws, &k->embeds[i], &text[i], err);
+        rc = encode_text(b, &k->embeds[i], &text[i], err);
     }
     for (k->chunk = 0; k->chunk < k->chunks && rc == ERR_OK; k->chunk++) {
         const struct tensor x = chunk_of(k, &all, k->chunk);

@@ -19,12 +19,17 @@ enum {
 
 static int run_time_embed(struct golden_bench *b, void *ctx, struct err *err)
 {
-    const struct tensor *t = ctx;
-    const int64_t n = t->dim[0];
+    const struct tensor *host = ctx;
+    const int64_t n = host->dim[0];
+    struct tensor t;
     struct tensor features;
     struct tensor e;
     struct tensor temb;
-    int rc = WORKSPACE_F32(&b->ws, &features, err, n, TIMESTEP_FEATURES);
+    int rc = golden_place(b, host, &t, err);
+
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(&b->ws, &features, err, n, TIMESTEP_FEATURES);
+    }
 
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(&b->ws, &e, err, n, b->tf->width);
@@ -33,20 +38,18 @@ static int run_time_embed(struct golden_bench *b, void *ctx, struct err *err)
         rc = WORKSPACE_F32(&b->ws, &temb, err, n, 6 * b->tf->width);
     }
     if (rc == ERR_OK) {
-        rc = op_timestep_features(b->c->dev, &features, t, err);
+        rc = op_timestep_features(b->c->dev, &features, &t, err);
     }
     if (rc == ERR_OK) {
         rc = transformer_time_embed(b->tf, &b->ws, &features, &e, &temb, err);
     }
-    if (rc != ERR_OK || b->c->dev->dry_run) {
-        return rc;
-    }
-    rc = golden_compare(b->c, "out.time_proj", features.data, tensor_count(&features), err);
     if (rc == ERR_OK) {
-        rc = golden_compare(b->c, "out.embedded_timestep", e.data, tensor_count(&e), err);
+        rc = golden_compare_tensor(b, "out.time_proj", &features, err);
     }
-    return rc != ERR_OK ? rc
-                        : golden_compare(b->c, "out.temb6", temb.data, tensor_count(&temb), err);
+    if (rc == ERR_OK) {
+        rc = golden_compare_tensor(b, "out.embedded_timestep", &e, err);
+    }
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.temb6", &temb, err);
 }
 
 int golden_time_embed(struct golden_case *c, struct err *err)
@@ -68,22 +71,25 @@ int golden_time_embed(struct golden_case *c, struct err *err)
 static int run_caption(struct golden_bench *b, void *ctx, struct err *err)
 {
     const struct tensor *y = ctx;
-    const struct tensor rows = TENSOR_RESHAPE(y, y->dim[0] * y->dim[1], y->dim[2]);
+    const struct tensor host = TENSOR_RESHAPE(y, y->dim[0] * y->dim[1], y->dim[2]);
+    struct tensor rows;
     struct tensor proj;
     struct tensor out;
-    int rc = WORKSPACE_F32(&b->ws, &proj, err, rows.dim[0], b->tf->width);
+    int rc = golden_place(b, &host, &rows, err);
 
     if (rc == ERR_OK) {
-        rc = WORKSPACE_F32(&b->ws, &out, err, rows.dim[0], b->tf->width);
+        rc = WORKSPACE_ACT(&b->ws, &proj, err, rows.dim[0], b->tf->width);
+    }
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_ACT(&b->ws, &out, err, rows.dim[0], b->tf->width);
     }
     if (rc == ERR_OK) {
         rc = transformer_caption(b->tf, &b->ws, &rows, &proj, &out, err);
     }
-    if (rc != ERR_OK || b->c->dev->dry_run) {
-        return rc;
+    if (rc == ERR_OK) {
+        rc = golden_compare_tensor(b, "out.proj", &proj, err);
     }
-    rc = golden_compare(b->c, "out.proj", proj.data, tensor_count(&proj), err);
-    return rc != ERR_OK ? rc : golden_compare(b->c, "out.out", out.data, tensor_count(&out), err);
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.out", &out, err);
 }
 
 int golden_caption(struct golden_case *c, struct err *err)
@@ -183,29 +189,28 @@ struct block_check {
     struct transformer_call call;
     struct transformer_item items[MAX_ITEMS];
     struct transformer_text text[MAX_ITEMS];
-    struct tensor in_x;                    /* [items * n, D] */
-    struct tensor in_temb;                 /* [items, 6D] */
-    struct tensor y[MAX_ITEMS];            /* [keys, D] */
-    struct tensor x, a, branch, mod, zero; /* in the workspace */
+    struct tensor in_x;                          /* [items * n, D] */
+    struct tensor in_temb;                       /* [items, 6D] */
+    struct tensor y[MAX_ITEMS];                  /* [keys, D] */
+    struct tensor x, a, branch, temb, mod, zero; /* in the workspace */
 };
-
-static int compare_rows(struct golden_bench *b, const char *name, const struct tensor *t,
-                        struct err *err)
-{
-    return b->c->dev->dry_run ? ERR_OK : golden_compare(b->c, name, t->data, tensor_count(t), err);
-}
 
 static int block_prepare(struct golden_bench *b, struct block_check *k, struct err *err)
 {
     struct transformer *tf = b->tf;
     const int64_t rows = k->in_x.dim[0];
     const int64_t entries = k->run.items * k->run.frames;
-    struct tensor *full[] = {&k->x, &k->a, &k->branch};
     int32_t group[MAX_ITEMS * MAX_FRAMES];
-    int rc = ERR_OK;
+    int rc = golden_place(b, &k->in_x, &k->x, err);
 
-    for (size_t i = 0; i < ARRAY_LEN(full) && rc == ERR_OK; i++) {
-        rc = WORKSPACE_F32(&b->ws, full[i], err, rows, tf->width);
+    if (rc == ERR_OK) {
+        rc = golden_place(b, &k->in_temb, &k->temb, err);
+    }
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_ACT(&b->ws, &k->a, err, rows, tf->width);
+    }
+    if (rc == ERR_OK) {
+        rc = WORKSPACE_F32(&b->ws, &k->branch, err, rows, tf->width);
     }
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(&b->ws, &k->mod, err, MOD_PARTS, k->run.items, tf->width);
@@ -221,13 +226,17 @@ static int block_prepare(struct golden_bench *b, struct block_check *k, struct e
     }
     for (int64_t i = 0; i < k->run.items && rc == ERR_OK; i++) {
         const int64_t layers = tf->config.layers;
+        struct tensor y;
 
-        rc = WORKSPACE_F32(&b->ws, &k->text[i].k, err, layers, k->y[i].dim[0], tf->width);
+        rc = WORKSPACE_ACT(&b->ws, &k->text[i].k, err, layers, k->y[i].dim[0], tf->width);
         if (rc == ERR_OK) {
-            rc = WORKSPACE_F32(&b->ws, &k->text[i].v, err, layers, k->y[i].dim[0], tf->width);
+            rc = WORKSPACE_ACT(&b->ws, &k->text[i].v, err, layers, k->y[i].dim[0], tf->width);
         }
         if (rc == ERR_OK) {
-            rc = transformer_text_from_caption(tf, &k->y[i], &k->text[i], err);
+            rc = golden_place_act(b, &k->y[i], &y, err);
+        }
+        if (rc == ERR_OK) {
+            rc = transformer_text_from_caption(tf, &y, &k->text[i], err);
         }
         k->items[i].text = &k->text[i];
     }
@@ -238,10 +247,7 @@ static int block_prepare(struct golden_bench *b, struct block_check *k, struct e
         rc = op_fill(b->c->dev, &k->zero, 0.0F, err);
     }
     if (rc == ERR_OK) {
-        rc = op_modulation(b->c->dev, &k->mod, &tf->layers[k->index].table, &k->in_temb, err);
-    }
-    if (rc == ERR_OK) {
-        rc = op_copy(b->c->dev, &k->x, &k->in_x, err);
+        rc = op_modulation(b->c->dev, &k->mod, &tf->layers[k->index].table, &k->temb, err);
     }
     return rc != ERR_OK ? rc : transformer_rope(&k->run, 0, err);
 }
@@ -282,7 +288,7 @@ static int check_self(struct golden_bench *b, struct block_check *k, struct err 
     int rc = block_norm(b, k, &k->zero, &k->zero, err);
 
     if (rc == ERR_OK) {
-        rc = compare_rows(b, "out.norm1_out", &k->a, err);
+        rc = golden_compare_tensor(b, "out.norm1_out", &k->a, err);
     }
     if (rc == ERR_OK) {
         rc = block_norm(b, k, &shift, &scale, err);
@@ -291,12 +297,12 @@ static int check_self(struct golden_bench *b, struct block_check *k, struct err 
         rc = transformer_self_attention(&k->run, k->index, &k->a, &k->branch, &plain, err);
     }
     if (rc == ERR_OK) {
-        rc = compare_rows(b, "out.attn1_out", &k->branch, err);
+        rc = golden_compare_tensor(b, "out.attn1_out", &k->branch, err);
     }
     if (rc == ERR_OK) {
         rc = transformer_self_attention(&k->run, k->index, &k->a, &k->x, &gated, err);
     }
-    return rc != ERR_OK ? rc : compare_rows(b, "out.after_self_attn", &k->x, err);
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.after_self_attn", &k->x, err);
 }
 
 static int check_cross(struct golden_bench *b, struct block_check *k, struct err *err)
@@ -307,12 +313,12 @@ static int check_cross(struct golden_bench *b, struct block_check *k, struct err
     int rc = transformer_cross_attention(&k->run, k->index, &k->x, &k->branch, &plain, err);
 
     if (rc == ERR_OK) {
-        rc = compare_rows(b, "out.attn2_out", &k->branch, err);
+        rc = golden_compare_tensor(b, "out.attn2_out", &k->branch, err);
     }
     if (rc == ERR_OK) {
         rc = transformer_cross_attention(&k->run, k->index, &k->x, &k->x, &residual, err);
     }
-    return rc != ERR_OK ? rc : compare_rows(b, "out.after_cross_attn", &k->x, err);
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.after_cross_attn", &k->x, err);
 }
 
 static int check_feed_forward(struct golden_bench *b, struct block_check *k, struct err *err)
@@ -322,12 +328,12 @@ static int check_feed_forward(struct golden_bench *b, struct block_check *k, str
     int rc = block_norm(b, k, &shift, &scale, err);
 
     if (rc == ERR_OK) {
-        rc = compare_rows(b, "out.ff_in", &k->a, err);
+        rc = golden_compare_tensor(b, "out.ff_in", &k->a, err);
     }
     if (rc == ERR_OK) {
         rc = transformer_feed_forward(&k->run, k->index, &k->a, &k->branch, NULL, err);
     }
-    return rc != ERR_OK ? rc : compare_rows(b, "out.ff_out", &k->branch, err);
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.ff_out", &k->branch, err);
 }
 
 static int run_block(struct golden_bench *b, void *ctx, struct err *err)
@@ -348,14 +354,14 @@ static int run_block(struct golden_bench *b, void *ctx, struct err *err)
         rc = check_feed_forward(b, k, err);
     }
     if (rc == ERR_OK) {
-        rc = op_copy(b->c->dev, &k->x, &k->in_x, err);
+        rc = device_upload(b->c->dev, &k->x, k->in_x.data, err);
     }
     if (rc == ERR_OK) {
-        k->run.temb = k->in_temb;
+        k->run.temb = k->temb;
         k->run.n_times = k->run.items;
         rc = transformer_block(&k->run, k->index, &k->x, false, err);
     }
-    return rc != ERR_OK ? rc : compare_rows(b, "out.out", &k->x, err);
+    return rc != ERR_OK ? rc : golden_compare_tensor(b, "out.out", &k->x, err);
 }
 
 int golden_block(struct golden_case *c, struct err *err)
@@ -410,13 +416,13 @@ static int forward_tap(void *ctx, enum transformer_tap tap, int64_t layer, const
     int rc = ERR_OK;
 
     if (tap == TRANSFORMER_TAP_TOKENS) {
-        return compare_rows(k->b, "out.tokens", x, err);
+        return golden_compare_tensor(k->b, "out.tokens", x, err);
     }
     if (layer == 0) {
-        rc = compare_rows(k->b, "out.block0", x, err);
+        rc = golden_compare_tensor(k->b, "out.block0", x, err);
     }
     if (rc == ERR_OK && layer == last) {
-        rc = compare_rows(k->b, "out.block_last", x, err);
+        rc = golden_compare_tensor(k->b, "out.block_last", x, err);
     }
     return rc;
 }
@@ -426,6 +432,7 @@ static int run_forward(struct golden_bench *b, void *ctx, struct err *err)
     struct forward_check *k = ctx;
     struct transformer_item items[MAX_ITEMS] = {0};
     struct transformer_text text[MAX_ITEMS];
+    struct tensor x[MAX_ITEMS];
     struct tensor v[MAX_ITEMS];
     const struct transformer_call call = {
         .n_items = (int)k->items,
@@ -438,19 +445,24 @@ static int run_forward(struct golden_bench *b, void *ctx, struct err *err)
 
     k->b = b;
     for (int64_t i = 0; i < k->items && rc == ERR_OK; i++) {
-        rc = transformer_encode_text(b->tf, &b->ws, &k->y[i], &text[i], err);
+        struct tensor y;
+
+        rc = golden_place(b, &k->y[i], &y, err);
         if (rc == ERR_OK) {
-            rc = workspace_tensor(&b->ws, &v[i], DTYPE_F32, 4, k->x[i].dim, err);
+            rc = transformer_encode_text(b->tf, &b->ws, &y, &text[i], err);
         }
-        items[i] = (struct transformer_item){.x = &k->x[i], .v = &v[i], .text = &text[i]};
+        if (rc == ERR_OK) {
+            rc = golden_place(b, &k->x[i], &x[i], err);
+        }
+        if (rc == ERR_OK) {
+            rc = workspace_tensor(&b->ws, &v[i], DTYPE_F32, 4, x[i].dim, err);
+        }
+        items[i] = (struct transformer_item){.x = &x[i], .v = &v[i], .text = &text[i]};
     }
     if (rc == ERR_OK) {
         rc = transformer_forward(b->tf, &b->ws, &call, err);
     }
-    if (rc != ERR_OK || b->c->dev->dry_run) {
-        return rc;
-    }
-    return golden_compare_latents(b, "out.out", v, k->items, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, "out.out", v, k->items, err);
 }
 
 static int forward_times(struct forward_check *k, const struct golden_case *c, struct err *err)
@@ -544,11 +556,8 @@ static int causal_pass(struct golden_bench *b, const struct causal_check *k, int
     if (rc == ERR_OK) {
         rc = transformer_forward(b->tf, &b->ws, &call, err);
     }
-    if (rc != ERR_OK || b->c->dev->dry_run) {
-        return rc;
-    }
     snprintf(key, sizeof(key), "out.chunk%lld.%s", (long long)chunk, name);
-    return golden_compare_latents(b, key, &v, 1, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, key, &v, 1, err);
 }
 
 static int run_causal(struct golden_bench *b, void *ctx, struct err *err)
@@ -559,15 +568,27 @@ static int run_causal(struct golden_bench *b, void *ctx, struct err *err)
     struct transformer_state own[MAX_CHUNKS];
     struct transformer_state sum;
     struct transformer_text text;
-    int rc = transformer_encode_text(b->tf, &b->ws, &k->y, &text, err);
+    struct tensor y;
+    int rc = golden_place(b, &k->y, &y, err);
 
+    if (rc == ERR_OK) {
+        rc = transformer_encode_text(b->tf, &b->ws, &y, &text, err);
+    }
     if (rc == ERR_OK) {
         rc = transformer_state_alloc(b->tf, &b->ws, hw, &sum, err);
     }
     for (int64_t i = 0; i < k->n_bounds - 1 && rc == ERR_OK; i++) {
-        struct transformer_item item = {.x = &k->x[i], .text = &text};
+        struct tensor x;
+        struct tensor clean;
+        struct transformer_item item = {.x = &x, .text = &text};
 
-        rc = transformer_state_alloc(b->tf, &b->ws, hw, &own[i], err);
+        rc = golden_place(b, &k->x[i], &x, err);
+        if (rc == ERR_OK) {
+            rc = golden_place(b, &k->clean[i], &clean, err);
+        }
+        if (rc == ERR_OK) {
+            rc = transformer_state_alloc(b->tf, &b->ws, hw, &own[i], err);
+        }
         if (rc == ERR_OK && i > 0) {
             rc = causal_history(b, k, i, own, &sum, err);
             item.history = &sum;
@@ -575,7 +596,7 @@ static int run_causal(struct golden_bench *b, void *ctx, struct err *err)
         if (rc == ERR_OK) {
             rc = causal_pass(b, k, i, &item, k->t[i], "out", err);
         }
-        item.x = &k->clean[i];
+        item.x = &clean;
         item.save = &own[i];
         if (rc == ERR_OK) {
             rc = causal_pass(b, k, i, &item, 0.0F, "clean_out", err);

@@ -61,7 +61,11 @@ static int gather(void *ctx, const char *stage, const struct tensor *x, struct e
     }
     to = tensor_slice(&g->all, g->frames, x->dim[0]);
     g->frames += x->dim[0];
-    return device_download(vc->b->c->dev, to.data, x, err);
+    if (golden_host(vc->b, x, &recorded, err) != ERR_OK) {
+        return err->code;
+    }
+    memcpy(to.data, recorded.data, tensor_bytes(&to));
+    return ERR_OK;
 }
 
 static int compare_taps(struct vae_case *vc, struct err *err)
@@ -78,29 +82,6 @@ static int compare_taps(struct vae_case *vc, struct err *err)
     return rc;
 }
 
-/* The input on the device, in the workspace. */
-static int upload(struct golden_bench *b, const struct tensor *from, struct tensor *ret,
-                  struct err *err)
-{
-    int rc = workspace_tensor(&b->ws, ret, DTYPE_F32, from->rank, from->dim, err);
-
-    return rc != ERR_OK ? rc : device_upload(b->c->dev, ret, from->data, err);
-}
-
-static int compare(struct golden_bench *b, const char *name, const struct tensor *x,
-                   struct err *err)
-{
-    struct tensor host = *x;
-    int rc;
-
-    if (b->c->dev->dry_run) {
-        return ERR_OK;
-    }
-    host.data = golden_floats(b, tensor_count(x));
-    rc = device_download(b->c->dev, host.data, x, err);
-    return rc != ERR_OK ? rc : golden_compare_latents(b, name, &host, 1, err);
-}
-
 static int run_wan_decode(struct golden_bench *b, void *ctx, struct err *err)
 {
     struct vae_case *vc = ctx;
@@ -113,7 +94,7 @@ static int run_wan_decode(struct golden_bench *b, void *ctx, struct err *err)
 
     if (rc == ERR_OK) {
         vae_wan_stream_tap(stream, gather, vc);
-        rc = upload(b, z, &on_device, err);
+        rc = golden_place(b, z, &on_device, err);
     }
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(&b->ws, &out, err, vae_wan_stream_frames(stream, z->dim[0]),
@@ -123,7 +104,7 @@ static int run_wan_decode(struct golden_bench *b, void *ctx, struct err *err)
         rc = vae_wan_decode(stream, &on_device, vc->space, &b->ws, &out, err);
     }
     if (rc == ERR_OK) {
-        rc = compare(b, "out.video", &out, err);
+        rc = golden_compare_on_device(b, "out.video", &out, 1, err);
     }
     if (rc == ERR_OK) {
         rc = compare_taps(vc, err);
@@ -140,7 +121,7 @@ static int run_ltx2_decode(struct golden_bench *b, void *ctx, struct err *err)
     const int64_t s = vae_ltx2_stride_s(vc->ltx2);
     struct tensor on_device;
     struct tensor out;
-    int rc = upload(b, z, &on_device, err);
+    int rc = golden_place(b, z, &on_device, err);
 
     if (rc == ERR_OK) {
         rc = WORKSPACE_F32(&b->ws, &out, err, 1 + (z->dim[0] - 1) * vae_ltx2_stride_t(vc->ltx2),
@@ -149,7 +130,7 @@ static int run_ltx2_decode(struct golden_bench *b, void *ctx, struct err *err)
     if (rc == ERR_OK) {
         rc = vae_ltx2_decode(vc->ltx2, &on_device, &how, &b->ws, &out, err);
     }
-    return rc != ERR_OK ? rc : compare(b, "out.video", &out, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, "out.video", &out, 1, err);
 }
 
 /* Runs fn on each form of the latents that the case has. */
@@ -229,7 +210,7 @@ static int run_wan_encode(struct golden_bench *b, void *ctx, struct err *err)
     struct tensor out[3];
     const struct vae_wan_posterior p = {&out[0], &out[1], &out[2]};
     struct tensor video;
-    int rc = upload(b, &vc->input, &video, err);
+    int rc = golden_place(b, &vc->input, &video, err);
 
     for (int i = 0; i < 3 && rc == ERR_OK; i++) {
         rc = latents_of(b, &video, vae_wan_stride_t(vc->wan), vae_wan_stride_s(vc->wan), &out[i],
@@ -239,12 +220,12 @@ static int run_wan_encode(struct golden_bench *b, void *ctx, struct err *err)
         rc = vae_wan_encode(vc->wan, &video, &b->ws, &p, err);
     }
     if (rc == ERR_OK) {
-        rc = compare(b, "out.normalised", p.normalised, err);
+        rc = golden_compare_on_device(b, "out.normalised", p.normalised, 1, err);
     }
     if (rc == ERR_OK) {
-        rc = compare(b, "out.mean", p.mean, err);
+        rc = golden_compare_on_device(b, "out.mean", p.mean, 1, err);
     }
-    return rc != ERR_OK ? rc : compare(b, "out.logvar", p.logvar, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, "out.logvar", p.logvar, 1, err);
 }
 
 static int run_ltx2_encode(struct golden_bench *b, void *ctx, struct err *err)
@@ -253,7 +234,7 @@ static int run_ltx2_encode(struct golden_bench *b, void *ctx, struct err *err)
     struct tensor out[2];
     const struct vae_ltx2_posterior p = {&out[0], &out[1]};
     struct tensor video;
-    int rc = upload(b, &vc->input, &video, err);
+    int rc = golden_place(b, &vc->input, &video, err);
 
     for (int i = 0; i < 2 && rc == ERR_OK; i++) {
         rc = latents_of(b, &video, vae_ltx2_stride_t(vc->ltx2), vae_ltx2_stride_s(vc->ltx2),
@@ -263,9 +244,9 @@ static int run_ltx2_encode(struct golden_bench *b, void *ctx, struct err *err)
         rc = vae_ltx2_encode(vc->ltx2, &video, &b->ws, &p, err);
     }
     if (rc == ERR_OK) {
-        rc = compare(b, "out.normalised", p.normalised, err);
+        rc = golden_compare_on_device(b, "out.normalised", p.normalised, 1, err);
     }
-    return rc != ERR_OK ? rc : compare(b, "out.mean", p.mean, err);
+    return rc != ERR_OK ? rc : golden_compare_on_device(b, "out.mean", p.mean, 1, err);
 }
 
 int golden_wan_encode(struct golden_case *c, struct err *err)

@@ -25,8 +25,10 @@ struct golden_case {
     struct device *dev;
     double tolerance;
     bool rope_bf16;       /* run with rope tables (text: frequencies) rounded to bf16 */
+    bool bf16;            /* the device keeps activations in BF16: rms counts, not worst */
     double worst;         /* max over outputs of max|a-b| / max|b| */
     char worst_name[128]; /* the output that was worst */
+    double rms;           /* max over outputs of rms(a-b) / rms(b) */
     int n_compared;
 };
 

@@ -1,7 +1,7 @@
 /*
  * Runs every case of DIR/manifest.json through the engine and prints one line per case.
  *
- *   golden DIR [NAME_PART]
+ *   golden DIR [NAME_PART] [--device cpu|cuda] [--precision bf16|f32]
  *
  * Exit status 0 only if every case ran and passed. A case whose component is unknown fails.
  */
@@ -107,6 +107,8 @@ int golden_compare(struct golden_case *c, const char *name, const float *got, in
     struct tensor want;
     double max_want = 0;
     double max_diff = 0;
+    double sum_want = 0;
+    double sum_diff = 0;
     double rel;
     int rc = golden_tensor(c, name, &want, err);
 
@@ -126,12 +128,15 @@ int golden_compare(struct golden_case *c, const char *name, const float *got, in
         }
         max_want = fmax(max_want, fabs(b));
         max_diff = fmax(max_diff, diff);
+        sum_want += b * b;
+        sum_diff += diff * diff;
     }
     rel = max_want > 0 ? max_diff / max_want : max_diff;
     if (rel >= c->worst) {
         c->worst = rel;
         snprintf(c->worst_name, sizeof(c->worst_name), "%s", name);
     }
+    c->rms = fmax(c->rms, sqrt(sum_diff / fmax(sum_want, 1e-30)));
     c->n_compared++;
     return ERR_OK;
 }
@@ -241,6 +246,7 @@ static int check_outputs(struct golden_case *c, golden_fn fn, int n_outputs, str
     int rc;
 
     c->worst = 0;
+    c->rms = 0;
     c->n_compared = 0;
     rc = fn(c, err);
     if (rc == ERR_OK && c->n_compared < n_outputs) {
@@ -262,7 +268,7 @@ static int check_case(struct runner *r, struct golden_case *c, const char *model
     if (rc == ERR_OK) {
         rc = check_outputs(c, checker->fn, n_outputs, err);
     }
-    if (rc == ERR_OK && checker->rope && c->worst > c->tolerance) {
+    if (rc == ERR_OK && checker->rope && !c->bf16 && c->worst > c->tolerance) {
         c->rope_bf16 = true;
         rc = check_outputs(c, checker->fn, n_outputs, err);
     }
@@ -276,6 +282,41 @@ static const char *text_of(const cJSON *item, const char *key)
     return cJSON_IsString(v) ? v->valuestring : "";
 }
 
+/*
+ * What a BF16 device may be off by: twice what the reference itself was off by when it ran in bf16. Where that
+ * was not recorded for the case, for its kind: up to 1.4 % for the transformer and 1.2 % for the VAE, and 17 % for
+ * the text encoder, whose random weights make attention sharp, and so for all that begins with a text.
+ */
+static double rms_limit(const struct golden_case *c)
+{
+    static const struct {
+        const char *component;
+        double limit;
+    } limits[] = {
+        {"transformer.", 0.028}, {"vae.", 0.024},  {"sampler.", 0.028},
+        {"e2e.", 0.34},          {"prompt", 0.34},
+    };
+    const double recorded = golden_number(c, "bf16_torch_cpu_rel_rms", 0);
+
+    if (recorded > 0) {
+        return 2 * recorded;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        if (strncmp(c->component, limits[i].component, strlen(limits[i].component)) == 0) {
+            return limits[i].limit;
+        }
+    }
+    return c->tolerance;
+}
+
+static bool within(const struct golden_case *c)
+{
+    return c->bf16 ? c->rms <= rms_limit(c) : c->worst <= c->tolerance;
+}
+
+/* A GPU sums in another order than the machine of the recording. */
+static const double GPU_F32_TOLERANCE = 1e-4;
+
 static void run_case(struct runner *r, const cJSON *item)
 {
     const cJSON *tolerance = cJSON_GetObjectItemCaseSensitive(item, "tol_rel_to_absmax");
@@ -287,15 +328,27 @@ static void run_case(struct runner *r, const cJSON *item)
         .file = text_of(item, "file"),
         .dev = &r->dev,
         .tolerance = cJSON_IsNumber(tolerance) ? tolerance->valuedouble : 0,
+        .bf16 = r->dev.act == DTYPE_BF16,
     };
     struct err err = {0};
     const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(item, "outputs");
-    const int rc = check_case(r, &c, text_of(item, "model"), cJSON_GetArraySize(outputs), &err);
-    const bool pass = rc == ERR_OK && c.worst <= c.tolerance;
+    bool pass;
+    int rc;
 
-    printf("%s %-32s worst %.2e of %.2e %s%s%s%s\n", pass ? "pass" : "FAIL", c.name, c.worst,
-           c.tolerance, c.worst_name, c.rope_bf16 ? " (rope tables bf16)" : "",
-           rc != ERR_OK ? ": " : "", rc != ERR_OK ? err.msg : "");
+    if (r->dev.kind != DEVICE_CPU && c.tolerance < GPU_F32_TOLERANCE) {
+        c.tolerance = GPU_F32_TOLERANCE;
+    }
+    rc = check_case(r, &c, text_of(item, "model"), cJSON_GetArraySize(outputs), &err);
+    pass = rc == ERR_OK && within(&c);
+
+    if (c.bf16) {
+        printf("%s %-32s rms %.2e of %.2e %s%s%s\n", pass ? "pass" : "FAIL", c.name, c.rms,
+               rms_limit(&c), c.worst_name, rc != ERR_OK ? ": " : "", rc != ERR_OK ? err.msg : "");
+    } else {
+        printf("%s %-32s worst %.2e of %.2e %s%s%s%s\n", pass ? "pass" : "FAIL", c.name, c.worst,
+               c.tolerance, c.worst_name, c.rope_bf16 ? " (rope tables bf16)" : "",
+               rc != ERR_OK ? ": " : "", rc != ERR_OK ? err.msg : "");
+    }
     r->passed += pass;
     r->failed += !pass;
     safetensors_close(c.data);
@@ -348,18 +401,51 @@ static int run_all(struct runner *r, const char *part)
     return r->failed == 0 && r->passed > 0 ? 0 : 1;
 }
 
+static int open_device(struct device *dev, const char *device, const char *precision,
+                       struct err *err)
+{
+    const struct device_cuda_options options = {
+        .f32 = strcmp(precision, "f32") == 0, .frugal = DEVICE_FRUGAL_NO, .deterministic = true};
+
+    if (strcmp(device, "cpu") == 0) {
+        return device_open_cpu(dev, 0, err);
+    }
+    return device_open_cuda(dev, &options, err);
+}
+
+/* The value of an option, or NULL when argv[i] is not that option. */
+static const char *option(char **argv, int i, const char *name)
+{
+    return strcmp(argv[i], name) == 0 ? argv[i + 1] : NULL;
+}
+
 int main(int argc, char **argv)
 {
-    struct runner r = {.dir = argc > 1 ? argv[1] : "tests/golden"};
+    struct runner r = {.dir = "tests/golden"};
+    const char *device = "cpu";
+    const char *precision = "bf16";
+    const char *part = NULL;
+    int n = 0;
     struct err err;
     int status;
 
+    for (int i = 1; i < argc; i++) {
+        if (option(argv, i, "--device")) {
+            device = argv[++i];
+        } else if (option(argv, i, "--precision")) {
+            precision = argv[++i];
+        } else if (n++ == 0) {
+            r.dir = argv[i];
+        } else {
+            part = argv[i];
+        }
+    }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (device_open_cpu(&r.dev, 0, &err) != ERR_OK) {
+    if (open_device(&r.dev, device, precision, &err) != ERR_OK) {
         fprintf(stderr, "golden: %s\n", err.msg);
         return 1;
     }
-    status = run_all(&r, argc > 2 ? argv[2] : NULL);
+    status = run_all(&r, part);
     device_close(&r.dev);
     return status;
 }

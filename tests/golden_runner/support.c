@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/convert.h"
+
 int golden_bench_open(struct golden_bench *b, struct golden_case *c, bool transformer,
                       struct err *err)
 {
@@ -49,6 +51,50 @@ int golden_run(struct golden_bench *b, golden_run_fn fn, void *ctx, struct err *
         rc = workspace_commit(&b->ws, 0, err);
     }
     return rc != ERR_OK ? rc : fn(b, ctx, err);
+}
+
+static int place(struct golden_bench *b, const struct tensor *host, enum dtype dtype,
+                 struct tensor *ret, struct err *err)
+{
+    const int rc = workspace_tensor(&b->ws, ret, dtype, host->rank, host->dim, err);
+
+    return rc != ERR_OK ? rc : device_upload_as(b->c->dev, ret, host->data, host->dtype, err);
+}
+
+int golden_place(struct golden_bench *b, const struct tensor *host, struct tensor *ret,
+                 struct err *err)
+{
+    return place(b, host, DTYPE_F32, ret, err);
+}
+
+int golden_place_act(struct golden_bench *b, const struct tensor *host, struct tensor *ret,
+                     struct err *err)
+{
+    return place(b, host, b->c->dev->act, ret, err);
+}
+
+int golden_host(struct golden_bench *b, const struct tensor *t, struct tensor *ret, struct err *err)
+{
+    void *raw = golden_floats(b, tensor_count(t));
+    float *host = golden_floats(b, tensor_count(t));
+    const int rc = device_download(b->c->dev, raw, t, err);
+
+    if (rc == ERR_OK) {
+        convert_to_f32(host, raw, t->dtype, tensor_count(t));
+        *ret = tensor_make(host, DTYPE_F32, t->rank, t->dim);
+    }
+    return rc;
+}
+
+int golden_compare_tensor(struct golden_bench *b, const char *name, const struct tensor *t,
+                          struct err *err)
+{
+    struct tensor host;
+    const int rc = b->c->dev->dry_run ? ERR_OK : golden_host(b, t, &host, err);
+
+    return rc != ERR_OK || b->c->dev->dry_run
+               ? rc
+               : golden_compare(b->c, name, host.data, tensor_count(t), err);
 }
 
 int golden_latents(struct golden_bench *b, const char *name, int64_t index, struct tensor *ret,
@@ -136,17 +182,23 @@ int golden_compare_state(struct golden_bench *b, const char *prefix,
 
     for (int64_t i = 0; i < 3 * state->s.dim[0] && rc == ERR_OK; i++) {
         const struct tensor t = tensor_slice(part[i % 3], i / 3, 1);
-        const float *got = t.data;
+        struct tensor host;
+        const float *got;
         char key[96];
 
         snprintf(key, sizeof(key), "%s.layer%lld.%s", prefix, (long long)(i / 3), name[i % 3]);
         if (b->c->dev->dry_run || !safetensors_find(b->c->data, key)) {
             continue;
         }
+        rc = golden_host(b, &t, &host, err);
+        if (rc != ERR_OK) {
+            break;
+        }
+        got = host.data;
         if (i % 3 == 2) { /* stored [D, hw] */
             float *first = golden_floats(b, tensor_count(&t));
 
-            golden_to_channels_first(first, t.data, t.dim[2], t.dim[1]);
+            golden_to_channels_first(first, host.data, t.dim[2], t.dim[1]);
             got = first;
         }
         rc = golden_compare(b->c, key, got, tensor_count(&t), err);
@@ -180,4 +232,21 @@ int golden_compare_latents(struct golden_bench *b, const char *name, const struc
         golden_to_channels_first(all + i * c * thw, items[i].data, c, thw);
     }
     return golden_compare(b->c, name, all, n * c * thw, err);
+}
+
+int golden_compare_on_device(struct golden_bench *b, const char *name, const struct tensor *items,
+                             int64_t n, struct err *err)
+{
+    struct tensor *host;
+    int rc = ERR_OK;
+
+    if (b->c->dev->dry_run) {
+        return ERR_OK;
+    }
+    host = arena_alloc(&b->arena, (size_t)n, sizeof(*host));
+    CHECK_BUG(host);
+    for (int64_t i = 0; i < n && rc == ERR_OK; i++) {
+        rc = golden_host(b, &items[i], &host[i], err);
+    }
+    return rc != ERR_OK ? rc : golden_compare_latents(b, name, host, n, err);
 }

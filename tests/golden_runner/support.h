@@ -28,6 +28,20 @@ float *golden_floats(struct golden_bench *b, int64_t n);
 typedef int (*golden_run_fn)(struct golden_bench *b, void *ctx, struct err *err);
 MUST_CHECK int golden_run(struct golden_bench *b, golden_run_fn fn, void *ctx, struct err *err);
 
+/* A host tensor (F32, or I32 as it is) in the workspace: as F32, or as activations. */
+MUST_CHECK int golden_place(struct golden_bench *b, const struct tensor *host, struct tensor *ret,
+                            struct err *err);
+MUST_CHECK int golden_place_act(struct golden_bench *b, const struct tensor *host,
+                                struct tensor *ret, struct err *err);
+
+/* A tensor of the device as F32 in host memory of the case. Not in a dry run. */
+MUST_CHECK int golden_host(struct golden_bench *b, const struct tensor *t, struct tensor *ret,
+                           struct err *err);
+
+/* Compares a tensor of the device with output `name`, row by row as it is; nothing in a dry run. */
+MUST_CHECK int golden_compare_tensor(struct golden_bench *b, const char *name,
+                                     const struct tensor *t, struct err *err);
+
 /* Item `index` of the batch in input `name` [B, C, T, H, W], as [T, H, W, C] in host memory. */
 MUST_CHECK int golden_latents(struct golden_bench *b, const char *name, int64_t index,
                               struct tensor *ret, struct err *err);
@@ -47,8 +61,12 @@ MUST_CHECK int golden_compare_state(struct golden_bench *b, const char *prefix,
 /* An integer array of the params; returns its length, at most max. */
 int golden_ints(const struct golden_case *c, const char *key, int64_t *out, int max);
 
-/* Compares items[n] ([T, H, W, C] each) with output `name` [n, C, T, H, W]. */
+/* Compares items[n] ([T, H, W, C] each, on the host) with output `name` [n, C, T, H, W]. */
 MUST_CHECK int golden_compare_latents(struct golden_bench *b, const char *name,
                                       const struct tensor *items, int64_t n, struct err *err);
+
+/* The same for items on the device; nothing in a dry run. */
+MUST_CHECK int golden_compare_on_device(struct golden_bench *b, const char *name,
+                                        const struct tensor *items, int64_t n, struct err *err);
 
 #endif

@@ -1,6 +1,7 @@
 #include "kernels/convert.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/op_test.h"
@@ -155,4 +156,72 @@ TEST(convert_rounding_errs_by_half_an_ulp_at_most)
     EXPECT_INT(wrong, 0);
     op_test_free(x);
     op_test_free(y);
+}
+
+/* The nearest of the two bf16 that a float lies between, ties to the even one, in double arithmetic. */
+static uint16_t nearest_bf16(float f)
+{
+    const uint32_t u = bits_of(f);
+    const uint16_t down = (uint16_t)(u >> 16); /* toward zero */
+    const double low = (double)of_bits((uint32_t)down << 16);
+    const double high = (down & 0x7fff) == 0x7f7f ? copysign(0x1p128, (double)f)
+                                                  : (double)of_bits((uint32_t)(down + 1) << 16);
+    const double below = fabs((double)f - low);
+    const double above = fabs(high - (double)f);
+
+    return below < above || (below == above && down % 2 == 0) ? down : (uint16_t)(down + 1);
+}
+
+TEST(convert_floats_rounds_to_the_nearest_bf16)
+{
+    enum {
+        N = 100000
+    };
+    float *from = test_alloc(N * sizeof(*from));
+    uint16_t *to = test_alloc(N * sizeof(*to));
+    int wrong = 0;
+
+    for (uint32_t i = 0; i < N; i++) { /* every exponent; many ties and their neighbours */
+        const uint32_t upper = i * 40503U << 16;
+
+        from[i] = of_bits(i % 3 == 0 ? upper | 0x8000 : i % 3 == 1 ? upper | 0x7fff : upper + i);
+    }
+    convert_floats(to, DTYPE_BF16, from, DTYPE_F32, N);
+    for (int i = 0; i < N; i++) {
+        if (isnan(from[i])) {
+            wrong += (to[i] & 0x7fff) <= 0x7f80;
+        } else if (isinf(from[i])) {
+            wrong += to[i] != bits_of(from[i]) >> 16;
+        } else {
+            wrong += to[i] != nearest_bf16(from[i]);
+        }
+    }
+    EXPECT_INT(wrong, 0);
+    free(from);
+    free(to);
+}
+
+TEST(convert_floats_takes_f16_by_way_of_f32)
+{
+    enum {
+        N = 65536
+    };
+    uint16_t *from = test_alloc(N * sizeof(*from));
+    uint16_t *to = test_alloc(N * sizeof(*to));
+    uint16_t *want = test_alloc(N * sizeof(*want));
+    float *f32 = test_alloc(N * sizeof(*f32));
+
+    for (int i = 0; i < N; i++) {
+        from[i] = (uint16_t)i;
+    }
+    convert_floats(f32, DTYPE_F32, from, DTYPE_F16, N);
+    convert_floats(want, DTYPE_BF16, f32, DTYPE_F32, N);
+    convert_floats(to, DTYPE_BF16, from, DTYPE_F16, N);
+    EXPECT(memcmp(to, want, N * sizeof(*to)) == 0);
+    convert_floats(to, DTYPE_F16, from, DTYPE_F16, N);
+    EXPECT(memcmp(to, from, N * sizeof(*to)) == 0);
+    free(from);
+    free(to);
+    free(want);
+    free(f32);
 }

@@ -137,6 +137,69 @@ TEST(device_copies_between_host_and_tensor_but_not_in_a_dry_run)
     op_test_free(back);
 }
 
+TEST(device_upload_as_converts_floats_and_nothing_else)
+{
+    static const float from[] = {1, -2.5F, 3.00390625F,
+                                 1e30F}; /* the third lies between two bf16 */
+    uint16_t half[4] = {0};
+    float back[4] = {0};
+    const struct tensor as_bf16 = TENSOR_OF(half, DTYPE_BF16, 4);
+    const struct tensor as_f32 = TENSOR_F32(back, 4);
+    const struct tensor as_i32 = TENSOR_OF(back, DTYPE_I32, 4);
+    struct device dev;
+    struct err err;
+
+    EXPECT_OK(device_open_cpu(&dev, 1, &err));
+    dev.dry_run = true;
+    EXPECT_OK(device_upload_as(&dev, &as_bf16, from, DTYPE_F32, &err));
+    EXPECT(half[0] == 0);
+    dev.dry_run = false;
+    EXPECT_OK(device_upload_as(&dev, &as_bf16, from, DTYPE_F32, &err));
+    EXPECT(half[0] == 0x3f80 && half[1] == 0xc020 && half[2] == 0x4040);
+    EXPECT_OK(device_upload_as(&dev, &as_f32, half, DTYPE_BF16, &err));
+    EXPECT(back[0] == 1 && back[1] == -2.5F && back[2] == 3);
+    EXPECT_OK(device_upload_as(&dev, &as_i32, from, DTYPE_I32, &err));
+    EXPECT_REFUSED(device_upload_as(&dev, &as_i32, from, DTYPE_F32, &err), "upload: I32 from F32");
+    EXPECT_REFUSED(device_upload_as(&dev, &as_f32, from, DTYPE_U8, &err), "upload: F32 from U8");
+    device_close(&dev);
+}
+
+TEST(device_without_a_gpu_does_everything_at_once)
+{
+    struct tensor t = TENSOR_F32(NULL, 3);
+    const float x[] = {1, 2, 3};
+    struct device_memory m = {.used = 1};
+    bool replayed = true;
+    struct device dev;
+    struct err err;
+    void *host = NULL;
+
+    EXPECT_OK(device_open_cpu(&dev, 1, &err));
+    EXPECT(dev.act == DTYPE_F32);
+    EXPECT_OK(device_alloc(&dev, sizeof(x), &t.data, &err));
+    EXPECT_OK(device_host_alloc(&dev, sizeof(x), &host, &err));
+    device_select(&dev, DEVICE_STREAM_COPY);
+    EXPECT_OK(device_follow(&dev, DEVICE_MARK_STEP_A, &err));
+    EXPECT_OK(device_upload(&dev, &t, x, &err));
+    EXPECT_OK(device_download_start(&dev, host, &t, &err));
+    EXPECT_CLOSE((const float *)host, x, 3, 0, 0);
+    EXPECT_OK(device_mark(&dev, DEVICE_MARK_STEP_A, &err));
+    EXPECT_OK(device_wait(&dev, DEVICE_MARK_STEP_A, &err));
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(device_graph_begin(&dev, 7, &replayed, &err));
+        EXPECT(!replayed);
+        EXPECT_OK(device_graph_end(&dev, &err));
+    }
+    device_graph_abort(&dev);
+    device_graphs_clear(&dev);
+    device_memory(&dev, &m);
+    EXPECT(m.total == 0 && m.free == 0 && m.used == 0 && m.peak == 0);
+    device_host_free(&dev, host);
+    device_host_free(&dev, NULL);
+    device_free(&dev, t.data);
+    device_close(&dev);
+}
+
 struct scratch_job {
     struct device *dev;
     atomic_int busy[3]; /* tasks now in the scratch of a thread */

@@ -12,6 +12,7 @@ static const int64_t counts[] = {0, 1, 31, 255, 256, 257, 32768, 70001};
 enum operation {
     FILL,
     COPY,
+    CAST,
     SILU,
     COMBINE,
     GUIDE,
@@ -39,6 +40,9 @@ static void run(struct device *dev, void *ctx)
     case COPY:
         EXPECT_OK(op_copy(dev, &r->y, x[0], &err));
         break;
+    case CAST:
+        EXPECT_OK(op_cast(dev, &r->y, x[0], &err));
+        break;
     case SILU:
         EXPECT_OK(op_silu(dev, &r->y, x[0], &err));
         break;
@@ -62,6 +66,7 @@ static double formula(const struct run *r, const double x[4])
     case FILL:
         return (double)r->coef[0];
     case COPY:
+    case CAST:
         return x[0];
     case SILU:
         return x[0] / (1 + exp(-x[0]));
@@ -127,10 +132,11 @@ static void check_all(const struct run *r, int max_alias)
     }
 }
 
-TEST(elementwise_fill_copy_and_silu_match)
+TEST(elementwise_fill_copy_cast_and_silu_match)
 {
     check_all(&(struct run){.what = FILL, .coef = {-1.5F}}, -1);
     check_all(&(struct run){.what = COPY}, 0);
+    check_all(&(struct run){.what = CAST}, 0);
     check_all(&(struct run){.what = SILU}, 0);
 }
 
@@ -267,6 +273,9 @@ TEST(elementwise_refuses_what_does_not_fit)
     EXPECT_REFUSED(op_fill(&dev, &ints, 0, &err), "fill: y is I32[4]");
     EXPECT_REFUSED(op_copy(&dev, &y, &short_x, &err), "copy: y is F32[4]");
     EXPECT_REFUSED(op_copy(&dev, &ints, &y, &err), "copy: y is I32[4]");
+    EXPECT_REFUSED(op_cast(&dev, &ints, &y, &err), "cast: y is I32[4]");
+    EXPECT_REFUSED(op_cast(&dev, &y, &ints, &err), "cast: x is I32[4]");
+    EXPECT_REFUSED(op_cast(&dev, &y, &short_x, &err), "cast: x is F32[3]");
     EXPECT_REFUSED(op_silu(&dev, &ints, &ints, &err), "silu: y is I32[4]");
     EXPECT_REFUSED(op_silu(&dev, &y, &ints, &err), "silu: x is I32[4]");
     EXPECT_REFUSED(op_silu(&dev, &y, &short_x, &err), "silu: x is F32[3]");

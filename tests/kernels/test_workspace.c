@@ -13,8 +13,8 @@ static void run_plan(struct workspace *ws, struct tensor ret[3])
     const size_t mark = workspace_mark(ws);
     struct err err;
 
-    EXPECT_OK(WORKSPACE_F32(ws, &ret[0], &err, 3, 5)); /* 60 bytes: 64 */
-    EXPECT_OK(workspace_tensor(ws, &ret[1], DTYPE_U8, 1, (const int64_t[]){65}, &err)); /* 128 */
+    EXPECT_OK(WORKSPACE_F32(ws, &ret[0], &err, 3, 5)); /* 60 bytes: 256 */
+    EXPECT_OK(workspace_tensor(ws, &ret[1], DTYPE_U8, 1, (const int64_t[]){65}, &err)); /* 512 */
     workspace_rewind(ws, mark);
     EXPECT_OK(WORKSPACE_F32(ws, &ret[2], &err, 256)); /* 1024, the peak */
 }
@@ -38,7 +38,7 @@ TEST(workspace_plans_commits_exactly_the_peak_and_runs)
     run_plan(&ws, t);
     EXPECT(TENSOR_IS(&t[0], DTYPE_F32, 3, 5) && TENSOR_IS(&t[1], DTYPE_U8, 65));
     EXPECT(t[0].data == ws.base && t[2].data == ws.base);
-    EXPECT((char *)t[1].data == ws.base + 64);
+    EXPECT((char *)t[1].data == ws.base + 256);
     EXPECT_INT((uintptr_t)ws.base % 64, 0);
     memset(t[2].data, 0, tensor_bytes(&t[2]));
     EXPECT_INT(workspace_mark(&ws), 1024);
@@ -81,7 +81,7 @@ TEST(workspace_refuses_sizes_that_overflow)
     EXPECT(!t.data);
     EXPECT_INT(ws.peak, 0);
     EXPECT_OK(WORKSPACE_F32(&ws, &t, &err, INT64_MAX / 8));
-    EXPECT_OK(WORKSPACE_F32(&ws, &t, &err, INT64_MAX / 8 - 15));
+    EXPECT_OK(WORKSPACE_F32(&ws, &t, &err, INT64_MAX / 8 - 63));
     EXPECT_INT(WORKSPACE_F32(&ws, &t, &err, 1), ERR_NO_VRAM); /* all together */
     workspace_done(&ws);
     device_close(&dev);

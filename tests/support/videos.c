@@ -7,15 +7,32 @@
 #include "tests/support/model_files.h"
 #include "tests/support/test.h"
 
-void video_bed_open(struct video_bed *b, const char *model, int threads)
+static void open_model(struct video_bed *b, const char *model)
 {
     const char *path = strchr(model, '/') ? model : files_path("tests/golden", model);
     struct err err;
 
-    *b = (struct video_bed){0};
-    EXPECT_OK(device_open_cpu(&b->dev, threads, &err));
     EXPECT_OK(model_open(&b->model, path, &b->dev, &err));
     b->model->dir->defaults.chi = CHI_NONE;
+}
+
+void video_bed_open(struct video_bed *b, const char *model, int threads)
+{
+    struct err err;
+
+    *b = (struct video_bed){0};
+    EXPECT_OK(device_open_cpu(&b->dev, threads, &err));
+    open_model(b, model);
+}
+
+void video_bed_open_cuda(struct video_bed *b, const char *model,
+                         const struct device_cuda_options *options)
+{
+    struct err err;
+
+    *b = (struct video_bed){0};
+    EXPECT_OK(device_open_cuda(&b->dev, options, &err));
+    open_model(b, model);
 }
 
 void video_bed_close(struct video_bed *b)

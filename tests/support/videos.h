@@ -16,6 +16,9 @@ struct video_bed {
 /* model: "tiny-long" of tests/golden, or a path. The prompt's instruction is left out, which makes
  * the text encoder's work short; tests may change model->dir->defaults further. */
 void video_bed_open(struct video_bed *b, const char *model, int threads);
+/* The same on the CUDA plugin's device. */
+void video_bed_open_cuda(struct video_bed *b, const char *model,
+                         const struct device_cuda_options *options);
 void video_bed_close(struct video_bed *b);
 
 /* A short prompt at 32x32 (64x64 for the LTX-2 model), exact size, without guidance; three solver

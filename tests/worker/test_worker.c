@@ -94,9 +94,11 @@ static void bed_start(struct bed *b, const char *model)
 
     EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == 0);
     EXPECT(setsockopt(fd[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0);
-    *b = (struct bed){
-        .fd = fd[0],
-        .options = {.model = model, .threads = 2, .fd = fd[1], .checkpoint_interval_ms = 1}};
+    *b = (struct bed){.fd = fd[0],
+                      .options = {.model = model,
+                                  .device = {.device = "cpu", .threads = 2},
+                                  .fd = fd[1],
+                                  .checkpoint_interval_ms = 1}};
     wire_decoder_init(&b->decoder);
     EXPECT(pthread_create(&b->thread, NULL, worker_main, b) == 0);
 }
@@ -991,7 +993,7 @@ TEST(worker_shuts_down_within_a_video_and_says_nothing_of_it)
 
 TEST(worker_ends_when_it_is_given_no_socket)
 {
-    struct bed b = {.options = {.model = long_model(), .threads = 1}};
+    struct bed b = {.options = {.model = long_model(), .device = {.device = "cpu", .threads = 1}}};
     int fd[2];
 
     EXPECT(pipe(fd) == 0);

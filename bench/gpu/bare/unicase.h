@@ -1,0 +1,1 @@
+#include "bench/gpu/bare/unistr.h"
