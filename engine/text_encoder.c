@@ -309,7 +309,7 @@ static int upload_rows(const struct text_encoder *enc, const int32_t *ids, int64
                        struct err *err)
 {
     const size_t row_bytes = (size_t)enc->config.hidden_size * dtype_size(enc->embed.dtype);
-    int rc = WORKSPACE_F32(ws, ret_rows, err, n, enc->config.hidden_size);
+    int rc = WORKSPACE_ACT(ws, ret_rows, err, n, enc->config.hidden_size);
 
     if (rc == ERR_OK) {
         rc = workspace_tensor(ws, ret_numbers, DTYPE_I32, 1, &n, err);

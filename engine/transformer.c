@@ -421,9 +421,16 @@ static void hash(uint64_t *h, const void *data, size_t size)
     }
 }
 
+static void hash_pointer(uint64_t *h, const void *p)
+{
+    const uintptr_t place = (uintptr_t)p;
+
+    hash(h, &place, sizeof(place));
+}
+
 static void hash_place(uint64_t *h, const struct tensor *t)
 {
-    hash(h, &t->data, sizeof(t->data));
+    hash_pointer(h, t->data);
     hash(h, t->dim, sizeof(t->dim));
 }
 
@@ -444,9 +451,9 @@ static uint64_t graph_key(const struct transformer_run *run)
     const size_t mark = workspace_mark(run->ws);
     uint64_t h = 0xcbf29ce484222325U;
 
-    hash(&h, &run->ws->base, sizeof(run->ws->base));
+    hash_pointer(&h, run->ws->base);
     hash(&h, &mark, sizeof(mark));
-    hash(&h, &run->tf, sizeof(run->tf));
+    hash_pointer(&h, run->tf);
     hash(&h, &run->n_times, sizeof(run->n_times));
     for (int64_t i = 0; i < run->items; i++) {
         const struct transformer_item *item = &run->call->items[i];

@@ -100,13 +100,13 @@ template <> __device__ __forceinline__ float from_float<float>(float x)
 {
     return x;
 }
-template <> __device__ __forceinline__ struct bf16 from_float<struct bf16>(float x)
-{
+template <> __device__ __forceinline__ struct bf16 from_float<struct bf16>(float x) {
     return float_to_bf16(x);
 }
 
 /* Two bf16 in a register, the first in the lower half: what mma takes. */
-static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
+static __device__ __forceinline__ uint32_t
+pack_bf16(float lo, float hi)
 {
     return (uint32_t)float_to_bf16(lo).bits | (uint32_t)float_to_bf16(hi).bits << 16;
 }
@@ -116,11 +116,9 @@ template <typename T, int N> struct alignas(sizeof(T) * N) pack {
     T v[N];
 };
 template <int N, typename T>
-static __device__ __forceinline__ struct pack<T, N> load_pack(const T *p)
-{
+static __device__ __forceinline__ struct pack<T, N> load_pack(const T *p) {
     return *(const struct pack<T, N> *)p;
-}
-template <int N, typename T>
+} template <int N, typename T>
 static __device__ __forceinline__ void store_pack(T *p, const struct pack<T, N> &v)
 {
     *(struct pack<T, N> *)p = v;

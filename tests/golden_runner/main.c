@@ -413,12 +413,6 @@ static int open_device(struct device *dev, const char *device, const char *preci
     return device_open_cuda(dev, &options, err);
 }
 
-/* The value of an option, or NULL when argv[i] is not that option. */
-static const char *option(char **argv, int i, const char *name)
-{
-    return strcmp(argv[i], name) == 0 ? argv[i + 1] : NULL;
-}
-
 int main(int argc, char **argv)
 {
     struct runner r = {.dir = "tests/golden"};
@@ -430,9 +424,11 @@ int main(int argc, char **argv)
     int status;
 
     for (int i = 1; i < argc; i++) {
-        if (option(argv, i, "--device")) {
+        const bool has_value = i + 1 < argc;
+
+        if (has_value && strcmp(argv[i], "--device") == 0) {
             device = argv[++i];
-        } else if (option(argv, i, "--precision")) {
+        } else if (has_value && strcmp(argv[i], "--precision") == 0) {
             precision = argv[++i];
         } else if (n++ == 0) {
             r.dir = argv[i];
