@@ -392,10 +392,32 @@ int session_open(struct session **ret, struct model *model, const struct session
     return ERR_OK;
 }
 
+/* Waits for what is still under way, and drops what op_check_finite() found: the next session must not hear
+ * of it. Whatever else went wrong was told, or does not matter any more. */
+static void settle(struct device *dev)
+{
+    struct err unheard;
+
+    for (int i = 0; i < DEVICE_STREAMS; i++) {
+        int rc;
+
+        device_select(dev, (enum device_stream)i);
+        rc = device_mark(dev, DEVICE_MARK_LATENTS, &unheard);
+        if (rc == ERR_OK) {
+            rc = device_wait(dev, DEVICE_MARK_LATENTS, &unheard);
+        }
+        (void)rc;
+    }
+    device_select(dev, DEVICE_STREAM_MAIN);
+}
+
 void session_close(struct session *s)
 {
     if (!s) {
         return;
+    }
+    if (s->dev) {
+        settle(s->dev);
     }
     vae_stream_close(s->stream);
     workspace_done(&s->ws);

@@ -263,10 +263,11 @@ static int issue_step(struct session *s, int64_t block, struct err *err)
                : device_mark(s->dev, DEVICE_MARK_STEP_A + s->denoiser.sampler.step % 2, err);
 }
 
-/* All steps. A GPU always has the next one waiting; what is told is what is done. */
+/* All steps that are left. A GPU always has the next one waiting; what is told is what is done. */
 static int denoise(struct session *s, struct err *err)
 {
     const int lag = s->dev->kind == DEVICE_CPU ? 0 : 1;
+    int told = s->denoiser.sampler.step; /* those of a snapshot count already */
     int rc = ERR_OK;
 
     while (rc == ERR_OK && !denoiser_finished(&s->denoiser)) {
@@ -274,11 +275,14 @@ static int denoise(struct session *s, struct err *err)
         if (rc == ERR_OK) {
             rc = issue_step(s, s->next, err);
         }
-        if (rc == ERR_OK && s->denoiser.sampler.step > lag) {
-            rc = settle_step(s, s->denoiser.sampler.step - lag, err);
+        if (rc == ERR_OK && s->denoiser.sampler.step - told > lag) {
+            rc = settle_step(s, ++told, err);
         }
     }
-    return rc == ERR_OK && lag > 0 ? settle_step(s, s->denoiser.sampler.step, err) : rc;
+    while (rc == ERR_OK && told < s->denoiser.sampler.step) {
+        rc = settle_step(s, ++told, err);
+    }
+    return rc;
 }
 
 int session_begin_clip(struct session *s, struct err *err)

@@ -136,6 +136,7 @@ static __device__ __forceinline__ void load_patch(const struct conv3d_plan &p,
                       frame.f32, channel, c.ci);
         }
     }
+    __syncwarp(); /* half a warp may go round once more; ldmatrix wants it together */
 }
 
 template <int BN, bool ALIGNED>
@@ -446,6 +447,9 @@ int conv3d_mma_cuda(struct device *dev, const struct conv3d_gpu *conv, bool y_f3
     }
     if (y_f32) { /* few channels: a picture's 3, its patches' 48, moments */
         return launch<16, float, true, 4>(dev, conv, err);
+    }
+    if (conv->co <= 16) { /* latents, tiny models */
+        return launch<16, struct bf16, true, 4>(dev, conv, err);
     }
     if (div_ceil(conv->co, 64) * 64 < div_ceil(conv->co, 96) * 96) {
         return launch<64, struct bf16, true, 2>(dev, conv, err);

@@ -22,6 +22,7 @@ C_BEGIN
 
 enum {
     CUDA_API_VERSION = 1,
+    CUDA_LAYOUT_NUMBERS = 20,
     CUDA_MAX_DEVICES = 16
 };
 
@@ -36,9 +37,10 @@ struct cuda_probe {
 };
 
 struct cuda_api {
-    uint32_t version;  /* CUDA_API_VERSION */
-    uint32_t size;     /* sizeof(struct cuda_api) */
-    const char *build; /* "CUDA 13.0, sm_90a, ptx_80"; or "host simulator" */
+    uint32_t version;                     /* CUDA_API_VERSION */
+    uint32_t size;                        /* sizeof(struct cuda_api) */
+    uint32_t layout[CUDA_LAYOUT_NUMBERS]; /* cuda_layout.h's CUDA_LAYOUT where this was built */
+    const char *build;                    /* "CUDA 13.0, sm_90a, ptx_80"; or "host simulator" */
 
     /* Errors: ERR_NOT_FOUND: no driver, driver too old (says which it needs), no GPU. */
     int (*probe)(struct cuda_probe *ret, struct err *err);
@@ -66,6 +68,7 @@ struct cuda_api {
     void (*graph_abort)(struct device *dev);
     void (*graphs_clear)(struct device *dev);
     void (*memory)(struct device *dev, struct device_memory *ret);
+    size_t (*describe)(struct device *dev, char *text, size_t size);
 
     struct cuda_ops ops;
 };
@@ -74,6 +77,9 @@ typedef const struct cuda_api *(*cuda_get_fn)(uint32_t version);
 
 /* The plugin's only exported symbol. */
 const struct cuda_api *sanad_cuda_get(uint32_t version);
+
+/* The program's side. ERR_UNSUPPORTED: NULL, or of a plugin that was built from other sources. */
+MUST_CHECK int cuda_table_check(const struct cuda_api *table, struct err *err);
 
 C_END
 

@@ -116,6 +116,13 @@ static int blas_err(const struct cuda_blas *blas, cublasStatus_t status, const c
                    "cuBLASLt: %s: %s (%d)", what, blas->lib.status_name(status), (int)status);
 }
 
+/* Not for this product, library or GPU: nothing was done and nothing is broken. */
+static bool is_refusal(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH ||
+           status == CUBLAS_STATUS_INVALID_VALUE;
+}
+
 /* ---- the file of algorithms ---- */
 
 static const char *const file_head = "sanad cuBLASLt algorithms 1";
@@ -229,6 +236,9 @@ static void find_library(struct cuda_blas *blas, const char *wanted)
                                          "/usr/local/cuda/lib64/libcublasLt.so.12"};
     const char *why;
 
+    if (!wanted) {
+        wanted = getenv("SANAD_CUBLASLT");
+    }
     if (wanted) {
         if (!blas_library_open(&blas->lib, wanted)) {
             why = dlerror();
@@ -408,7 +418,7 @@ static int ask_heuristic(struct cuda_blas *blas, struct cuda_blas_plan *plan,
                                                       s->pref, CANDIDATES, results, &found);
 
     *ret_n = 0;
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+    if (is_refusal(status)) {
         return ERR_OK;
     }
     if (status != CUBLAS_STATUS_SUCCESS) {
@@ -435,7 +445,7 @@ static int time_algo(struct cuda_blas *blas, const struct cuda_blas_plan *plan,
     for (int i = 0; i <= RUNS && rc == ERR_OK; i++) {
         const cublasStatus_t status = multiply(blas, plan, algo, gemm, stream);
 
-        if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+        if (is_refusal(status)) {
             return ERR_OK;
         }
         if (status != CUBLAS_STATUS_SUCCESS) {
@@ -652,7 +662,7 @@ int cuda_blas_run(struct cuda_blas *blas, struct cuda_blas_plan *plan,
     if (status == CUBLAS_STATUS_SUCCESS) {
         status = multiply(blas, plan, &plan->algo, gemm, stream);
     }
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+    if (is_refusal(status)) {
         blas->n_measured -= plan->measured;
         plan->measured = false;
         refuse(plan, "cuBLASLt refused to run its own algorithm");

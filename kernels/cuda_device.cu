@@ -235,6 +235,11 @@ void cuda_close(struct device *dev)
 
 /* ---- what operations ask ---- */
 
+size_t cuda_describe(struct device *dev, char *text, size_t size)
+{
+    return cuda_blas_describe(dev->gpu->blas, text, size);
+}
+
 void cuda_select(struct device *dev, enum device_stream stream)
 {
     dev->gpu->selected = stream;

@@ -90,6 +90,7 @@ int cuda_probe(struct cuda_probe *ret, struct err *err);
 int cuda_open(struct device *dev, const struct device_cuda_options *options, struct err *err);
 void cuda_close(struct device *dev);
 void cuda_select(struct device *dev, enum device_stream stream);
+size_t cuda_describe(struct device *dev, char *text, size_t size);
 
 /* cuda_memory.cu */
 int cuda_alloc(struct device *dev, size_t bytes, void **ret, struct err *err);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/cuda_api.h"
+#include "kernels/cuda_layout.h"
 
 enum {
     PATH_LEN = 4096,
@@ -64,6 +64,20 @@ static int load(struct device *dev, const char *chosen, struct err *err)
                    place[0], place[1]);
 }
 
+int cuda_table_check(const struct cuda_api *table, struct err *err)
+{
+    static const uint32_t layout[CUDA_LAYOUT_NUMBERS] = CUDA_LAYOUT;
+
+    if (!table || table->version != CUDA_API_VERSION || table->size != sizeof(*table) ||
+        memcmp(table->layout, layout, sizeof(layout)) != 0) {
+        return err_set(err, ERR_UNSUPPORTED,
+                       "CUDA plugin: it is of another version than this program (interface %d); "
+                       "build and install both together",
+                       CUDA_API_VERSION);
+    }
+    return ERR_OK;
+}
+
 /* NULL: err says why. */
 static const struct cuda_api *get_table(void *plugin, struct err *err)
 {
@@ -76,14 +90,7 @@ static const struct cuda_api *get_table(void *plugin, struct err *err)
         return NULL;
     }
     table = get(CUDA_API_VERSION);
-    if (!table || table->version != CUDA_API_VERSION || table->size != sizeof(*table)) {
-        err_set(err, ERR_UNSUPPORTED,
-                "CUDA plugin: it is of another version than this program (interface %d); build and "
-                "install both together",
-                CUDA_API_VERSION);
-        return NULL;
-    }
-    return table;
+    return cuda_table_check(table, err) == ERR_OK ? table : NULL;
 }
 
 int device_open_cuda(struct device *dev, const struct device_cuda_options *options, struct err *err)

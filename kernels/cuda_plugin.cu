@@ -1,10 +1,12 @@
 #include "kernels/cuda_gpu.cuh"
+#include "kernels/cuda_layout.h"
 
 #define OP_MEMBER(name, args) name##_cuda,
 
 static const struct cuda_api api = {
     CUDA_API_VERSION,
     sizeof(struct cuda_api),
+    CUDA_LAYOUT,
     SANAD_CUDA_BUILD,
     cuda_probe,
     cuda_open,
@@ -25,6 +27,7 @@ static const struct cuda_api api = {
     cuda_graph_abort,
     cuda_graphs_clear,
     cuda_memory,
+    cuda_describe,
     {CUDA_OPS(OP_MEMBER)},
 };
 

@@ -132,6 +132,17 @@ void device_host_free(struct device *dev, void *p)
     }
 }
 
+size_t device_describe(struct device *dev, char *text, size_t size)
+{
+    if (dev->kind == DEVICE_CUDA) {
+        return dev->cuda->describe(dev, text, size);
+    }
+    if (size > 0) {
+        text[0] = '\0';
+    }
+    return 0;
+}
+
 void device_memory(struct device *dev, struct device_memory *ret)
 {
     *ret = (struct device_memory){0};

@@ -71,7 +71,7 @@ struct device_cuda_options {
     size_t memory_limit; /* bytes that may be taken of the GPU's memory; 0: all */
     const char *plugin;  /* file to load; NULL: $SANAD_CUDA_PLUGIN, beside the program, lib/sanad */
     const char *algos;   /* file where measured GEMM algorithms are kept; NULL: not kept */
-    const char *cublaslt; /* library to load; NULL: libcublasLt.so.13 or .12 */
+    const char *cublaslt; /* library to load; NULL: $SANAD_CUBLASLT, libcublasLt.so.13 or .12 */
 };
 
 /* Loads the plugin and opens a GPU. Errors: ERR_NOT_FOUND: no plugin (lists where it looked), no
@@ -161,6 +161,10 @@ struct device_memory {
     size_t used, peak; /* by device_alloc() of this device */
 };
 void device_memory(struct device *dev, struct device_memory *ret);
+
+/* What the name does not say, in lines: of a GPU, which library multiplies, and which algorithm it has for each
+ * product so far. Cut to size, always ended; returns the length the whole has. "" for the CPU. */
+size_t device_describe(struct device *dev, char *text, size_t size);
 
 /* For CPU operations: runs fn over the tasks; each thread's scratch. */
 void device_parallel(struct device *dev, int64_t n_tasks, thread_pool_fn fn, void *ctx);

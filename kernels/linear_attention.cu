@@ -184,7 +184,27 @@ static __device__ __forceinline__ void places_fill(struct place *places, const s
     }
 }
 
+/* (cos, sin) of the thread's pairs j and j + 1, j being even: one load where FOURS. */
+template <bool FOURS>
+static __device__ __forceinline__ void turns_load(float turn[4], const struct place *p,
+                                                  const struct channels &c, int j)
+{
+    constexpr int N = FOURS ? 4 : 2;
+
+#pragma unroll
+    for (int i = 0; i < 4; i += N) {
+        const int angle = c.angle[j + i / 2];
+        const struct pack<float, N> some = load_pack<N>(p->at[angle & 3] + (angle >> 2));
+
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            turn[i + k] = some.v[k];
+        }
+    }
+}
+
 /* 8 channels of a token in shared memory, in place; plain: before the rotation. */
+template <bool FOURS>
 static __device__ __forceinline__ void
 rotate_in_place(struct bf16 *x, float plain[8], const struct place *p, const struct channels &c)
 {
@@ -192,16 +212,21 @@ rotate_in_place(struct bf16 *x, float plain[8], const struct place *p, const str
     struct pack<struct bf16, 8> to;
 
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const struct pack<float, 2> weight = load_pack<2>(c.weight + 2 * j);
-        const struct pack<float, 2> turn = load_pack<2>(p->at[c.angle[j] & 3] + (c.angle[j] >> 2));
-        const float a = rectified(to_float(from.v[2 * j]), p->rstd, weight.v[0]);
-        const float b = rectified(to_float(from.v[2 * j + 1]), p->rstd, weight.v[1]);
+    for (int j = 0; j < 8; j += 4) {
+        const struct pack<float, 4> weight = load_pack<4>(c.weight + j);
+        float turn[4];
 
-        plain[2 * j] = a;
-        plain[2 * j + 1] = b;
-        to.v[2 * j] = float_to_bf16(a * turn.v[0] - b * turn.v[1]);
-        to.v[2 * j + 1] = float_to_bf16(a * turn.v[1] + b * turn.v[0]);
+        turns_load<FOURS>(turn, p, c, j / 2);
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            const float a = rectified(to_float(from.v[j + i]), p->rstd, weight.v[i]);
+            const float b = rectified(to_float(from.v[j + i + 1]), p->rstd, weight.v[i + 1]);
+
+            plain[j + i] = a;
+            plain[j + i + 1] = b;
+            to.v[j + i] = float_to_bf16(a * turn[i] - b * turn[i + 1]);
+            to.v[j + i + 1] = float_to_bf16(a * turn[i + 1] + b * turn[i]);
+        }
     }
     store_pack<8>(x, to);
 }
@@ -227,6 +252,7 @@ template <int D> struct tile_of {
     static const int pitch = D + 8;
     static const int size = TILE * pitch;
     static const int stages = D <= 112 ? 3 : 2; /* all but one on their way; 99 KiB at most */
+    static const bool fours = D / 6 % 2 == 0;   /* each axis has pairs by two, 16 bytes */
 };
 
 /* A tile of one head to shared memory, zeros past the end. x: the head's first channel. */
@@ -379,7 +405,7 @@ static __global__ void __launch_bounds__(2 * D, D <= 112 ? 2 : 1)
             const struct place *p = places + i % 2 * TILE + row + (int)threadIdx.x / (D / 8);
             float plain[8];
 
-            rotate_in_place(tile + mine + row * tile_of<D>::pitch, plain, p, c);
+            rotate_in_place<tile_of<D>::fours>(tile + mine + row * tile_of<D>::pitch, plain, p, c);
 #pragma unroll
             for (int j = 0; j < 8; j++) {
                 k_sum[j] += plain[j];
@@ -645,8 +671,8 @@ static __global__ void __launch_bounds__(2 * D, D <= 112 ? 2 : 1)
             float plain[8];
             float dot = 0.0F;
 
-            rotate_in_place(tile + row * tile_of<D>::pitch + my_eight * 8, plain,
-                            places + i % 2 * TILE + row, c);
+            rotate_in_place<tile_of<D>::fours>(tile + row * tile_of<D>::pitch + my_eight * 8, plain,
+                                               places + i % 2 * TILE + row, c);
 #pragma unroll
             for (int j = 0; j < 8; j++) {
                 dot += plain[j] * sums[j];

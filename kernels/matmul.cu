@@ -248,7 +248,8 @@ static __global__ void __launch_bounds__(MMA_THREADS, ALIGNED ? 2 : 1)
         cp_async_commit();
         multiply_stage(shared + p % MMA_STAGES * 2 * MMA_PIECE, warp_m, warp_n, sum);
     }
-    __syncthreads(); /* the stages are free */
+    cp_async_wait<0>(); /* zeros behind a K of one piece */
+    __syncthreads();    /* the stages are free */
     put_fragments<TY>(f, m0 + warp_m, n0 + warp_n,
                       (float *)shared + warp * MMA_OUT_ROWS * MMA_OUT_LD, sum);
 }

@@ -85,13 +85,23 @@ static int open_gpu(struct device *dev, const struct device_choice *c, int index
     return device_open_cuda(dev, &options, err);
 }
 
+/* With what multiplies, for that may be slow. */
+static void log_gpu(struct device *dev)
+{
+    char text[160];
+
+    device_describe(dev, text, sizeof(text));
+    text[strcspn(text, "\n")] = '\0';
+    log_info("device: %s%s%s%s", dev->name, text[0] ? " (" : "", text, text[0] ? ")" : "");
+}
+
 static int open_best(struct device *dev, const struct device_choice *c, struct err *err)
 {
     int rc = open_gpu(dev, c, 0, err);
     char why[sizeof(err->msg)];
 
     if (rc == ERR_OK) {
-        log_info("device: %s", dev->name);
+        log_gpu(dev);
         return rc;
     }
     if (rc != ERR_NOT_FOUND && rc != ERR_UNSUPPORTED) {
@@ -119,7 +129,7 @@ int device_choice_open(struct device *dev, const struct device_choice *c, struct
     rc = strcmp(name, "cpu") == 0 ? device_open_cpu(dev, (int)c->threads, err)
                                   : open_gpu(dev, c, gpu_index(name), err);
     if (rc == ERR_OK) {
-        log_info("device: %s", dev->name);
+        log_gpu(dev);
     }
     return rc;
 }

@@ -2,8 +2,8 @@
  * worker.h - the main loop of `sanad worker`: one model, one device, one job at a time.
  *
  * The daemon's child. It opens the model, says READY, then does what it is told over the socket
- * (wire.h) and sends what it makes; it writes no file but those FINISH names and that of measured algorithms. Threads: the caller's is
- * the engine thread; a control thread reads the socket, answers PING and PREPARE, and sets the cancel and
+ * (wire.h) and sends what it makes; it writes no file but those FINISH names and that of measured algorithms.
+ * Threads: the caller's is the engine thread; a control thread reads the socket, answers PING and PREPARE, and sets the cancel and
  * pause flags; render's encoder thread sends blocks. A device that is lost, or a daemon that is gone,
  * ends the process at once: everything that counts is with the daemon already. What was lost is told as FAIL of
  * job 0, so that the job is not over but goes on in the next worker.

@@ -11,7 +11,6 @@
  */
 #include "bench/gpu/gpu_check.h"
 
-#include <dlfcn.h>
 #include <string.h>
 
 #include "kernels/cuda_api.h"
@@ -76,28 +75,13 @@ void gpu_check_limit(struct gpu_check *c, const struct figure *figure, double li
     }
 }
 
-/* Which one the plugin has opened; without, matrix products are its own. */
-static const char *cublaslt(void)
-{
-    const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
-
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        void *library = dlopen(names[i], RTLD_LAZY | RTLD_NOLOAD);
-
-        if (library) {
-            dlclose(library);
-            return names[i];
-        }
-    }
-    return "none";
-}
-
 int gpu_check_facts(struct gpu_check *c, struct err *err)
 {
     struct device dev;
     struct cuda_probe probe;
     struct device_memory memory;
     struct str text;
+    char products[160];
     int rc = gpu_check_open(&dev, false, false, err);
 
     if (rc != ERR_OK) {
@@ -106,10 +90,12 @@ int gpu_check_facts(struct gpu_check *c, struct err *err)
     rc = dev.cuda->probe(&probe, err);
     if (rc == ERR_OK) {
         device_memory(&dev, &memory);
-        printf("%s, sm_%d%d, %.1f GB (%.1f GB free), %d GPU%s; plugin: %s; cuBLASLt: %s\n",
+        device_describe(&dev, products, sizeof(products));
+        products[strcspn(products, "\n")] = '\0';
+        printf("%s, sm_%d%d, %.1f GB (%.1f GB free), %d GPU%s; plugin: %s; %s\n",
                probe.devices[0].name, probe.devices[0].major, probe.devices[0].minor,
                (double)memory.total / 1e9, (double)memory.free / 1e9, probe.n_devices,
-               probe.n_devices == 1 ? "" : "s", dev.cuda->build, cublaslt());
+               probe.n_devices == 1 ? "" : "s", dev.cuda->build, products);
         str_init(&text, LINE_MAX_LEN);
         str_add(&text, "{\"name\":");
         figures_json_text(&text, probe.devices[0].name);
@@ -117,7 +103,9 @@ int gpu_check_facts(struct gpu_check *c, struct err *err)
                  ",\"capability\":\"%d.%d\",\"bytes\":%zu,\"plugin\":", probe.devices[0].major,
                  probe.devices[0].minor, memory.total);
         figures_json_text(&text, dev.cuda->build);
-        str_addf(&text, ",\"cublaslt\":\"%s\"}", cublaslt());
+        str_add(&text, ",\"products\":");
+        figures_json_text(&text, products);
+        str_add(&text, "}");
         append(c, "device", &text);
         str_done(&text);
     }
@@ -214,6 +202,15 @@ static int measure(struct gpu_check *c, struct figures *f, int part, struct err 
     }
 }
 
+/* Which kernel multiplied what, so that no choice of one is silent. */
+static void print_products(struct device *dev)
+{
+    static char text[1 << 16];
+
+    device_describe(dev, text, sizeof(text));
+    fputs(text, stdout);
+}
+
 int gpu_check_figures(struct gpu_check *c, struct err *err)
 {
     enum {
@@ -236,6 +233,7 @@ int gpu_check_figures(struct gpu_check *c, struct err *err)
             gpu_check_note(c, err);
         }
     }
+    print_products(&dev);
     device_close(&dev);
     return rc == ERR_DEVICE ? rc : ERR_OK;
 }

@@ -137,6 +137,25 @@ TEST(plugin_of_another_version_gives_no_table)
     device_close(&dev);
 }
 
+/* Only one of the two was built again after a struct had changed. */
+TEST(plugin_of_another_layout_is_refused)
+{
+    struct cuda_api table;
+    struct device dev;
+
+    open_gpu(&dev);
+    EXPECT_OK(cuda_table_check(dev.cuda, &err));
+    for (int i = 0; i < CUDA_LAYOUT_NUMBERS; i++) {
+        table = *dev.cuda;
+        EXPECT(table.layout[i] > 0);
+        table.layout[i]++;
+        EXPECT_INT(cuda_table_check(&table, &err), ERR_UNSUPPORTED);
+    }
+    EXPECT_CONTAINS(err.msg, "build and install both together");
+    EXPECT_INT(cuda_table_check(NULL, &err), ERR_UNSUPPORTED);
+    device_close(&dev);
+}
+
 /* ---- memory ---- */
 
 TEST(memory_is_aligned_and_counted)

@@ -115,6 +115,57 @@ TEST(session_continues_a_guided_clip_with_the_same_bytes)
     video_bed_close(&b);
 }
 
+struct told {
+    double fraction[8]; /* of each solver step; 0: not told */
+    struct str snapshot;
+};
+
+static void note_step(struct video *v, const struct session_progress *p)
+{
+    struct told *t = v->ctx;
+
+    if (p->phase == SESSION_DENOISE) {
+        t->fraction[p->step] = p->fraction;
+        if (p->step == 1) {
+            original_save(v->session, &t->snapshot);
+        }
+    }
+}
+
+/* A step that was done when the snapshot was taken does not count again. */
+TEST(session_that_continues_a_clip_tells_the_same_progress)
+{
+    struct session_request r;
+    struct video_bed b;
+    struct video v[2];
+    struct told told[2] = {0};
+    struct err err;
+
+    video_bed_open_cuda(&b, "tiny-480p", &BF16);
+    r = video_request(&b, 5);
+    r.steps = 4;
+    for (int i = 0; i < 2; i++) {
+        video_open(&v[i], &b, &r);
+        v[i].ctx = &told[i];
+        v[i].on_progress = note_step;
+        if (i == 1) {
+            EXPECT_OK(session_restore(v[1].session, told[0].snapshot.data, told[0].snapshot.len,
+                                      NULL, 0, &err));
+        }
+        video_run(&v[i]);
+    }
+    EXPECT(told[1].fraction[1] == 0);
+    for (int i = 2; i <= 4; i++) {
+        EXPECT(told[0].fraction[i] > 0);
+        EXPECT(told[1].fraction[i] == 0 || fabs(told[1].fraction[i] - told[0].fraction[i]) < 1e-9);
+    }
+    EXPECT(told[1].fraction[4] > 0);
+    str_done(&told[0].snapshot);
+    video_close(&v[0]);
+    video_close(&v[1]);
+    video_bed_close(&b);
+}
+
 /* A solver with more steps than are issued ahead: each block waits for the one before. */
 TEST(session_with_many_steps_does_not_overlap)
 {
@@ -166,6 +217,28 @@ TEST(session_says_where_numbers_went_wrong)
     }
     EXPECT_INT(rc, ERR_NUMERIC);
     EXPECT_CONTAINS(err.msg, "the transformer in block 2, step 1 of 2");
+    video_close(&v);
+    video_bed_close(&b);
+}
+
+/* What a session leaves unsaid, because it ended otherwise, is not the next one's. */
+TEST(session_does_not_hear_of_another_ones_numbers)
+{
+    struct session_request r;
+    struct geometry_block block;
+    struct video_bed b;
+    struct video v;
+    struct err err = {0};
+
+    video_bed_open_cuda(&b, "tiny-long", &BF16);
+    small(&b, &r, 9);
+    video_open(&v, &b, &r);
+    session_set_hooks(v.session, &(const struct session_hooks){.ctx = &b, .noise = bad_noise});
+    v.refuse = 0; /* block 2 is in the making by then */
+    EXPECT_INT(session_next_block(v.session, &block, &err), ERR_NO_SPACE);
+    video_close(&v);
+    video_make(&v, &b, &r);
+    EXPECT_INT(v.delivered, 9);
     video_close(&v);
     video_bed_close(&b);
 }

@@ -12,70 +12,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "tests/hostsim/hostsim_sim.h"
+#include "tests/hostsim/hostsim_warp.h"
 
 #if HOSTSIM_ASAN
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#if defined(__x86_64__) && !defined(HOSTSIM_UCONTEXT)
-#define HOSTSIM_ASM 1
-#else
-#define HOSTSIM_ASM 0
-#include <ucontext.h>
 #endif
 
-struct fiber {
-#if HOSTSIM_ASM
-    void *sp;
-#else
-    ucontext_t context;
-#endif
-    struct fiber *next_free;
-    const void *bottom; /* of the stack */
-    size_t size;
-    void *fake_stack; /* ASan's */
-};
-
-struct warp {
-    uint32_t live, ready; /* by place in the sequence, not by lane */
-    uint32_t at_barrier;
-    int arrived; /* in the operation below */
-    enum hostsim_op op;
-    int line;
-    const char *file;
-    int place; /* in the sequence of warps */
-    int parity;
-    uint64_t values[2][32]; /* by lane; the other half while slow lanes still read the first */
-    struct hostsim_slot slots[32];
-};
-
-struct hostsim_thread {
-    struct fiber *fiber; /* NULL: not begun */
-    struct warp *warp;
-    struct uint3 index;
-    int lane, place;
-    struct hostsim_copies copies;
-};
-
-static struct {
-    const struct hostsim_kernel *kernel; /* NULL: none runs */
-    const void *args;
-    struct hostsim_thread *self;
-    struct fiber *fiber; /* the running one */
-    struct fiber host;
-    struct fiber *free;
-    bool from_host;
-    int n_threads, n_warps, n_live, n_at_barrier;
-    uint32_t ready_warps; /* by place */
-    int barrier_line;
-    const char *barrier_file;
-    int lane_at[32], warp_at[32]; /* by place */
-    uint64_t seed;
-    size_t shared_bytes, shared_capacity;
-    struct warp warps[32];
-    struct hostsim_thread threads[HOSTSIM_MAX_THREADS];
-} sim;
+struct hostsim_sim sim;
 
 struct uint3 threadIdx, blockIdx;
 struct dim3 blockDim, gridDim;
@@ -101,63 +44,14 @@ enum {
     CRASH_STACK_BYTES = 64 << 10,
 };
 
-#if HOSTSIM_ASM
-/* Saves what a call must keep, and its stack; goes on where `to` did the same. */
-extern "C" void hostsim_swap_stacks(void **from, void *to) __attribute__((visibility("hidden")));
-__asm__(".text\n"
-        ".p2align 4\n"
-        ".globl hostsim_swap_stacks\n"
-        ".hidden hostsim_swap_stacks\n"
-        ".type hostsim_swap_stacks,@function\n"
-        "hostsim_swap_stacks:\n"
-        "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
-        "  movq %rsp, (%rdi)\n"
-        "  movq %rsi, %rsp\n"
-        "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n"
-        "  ret\n"
-        ".size hostsim_swap_stacks,.-hostsim_swap_stacks\n");
-#endif
-
 static void fiber_main();
 
-/* ASan has to know which stack it is on. */
-static void arrived_on(struct fiber *self)
-{
-#if HOSTSIM_ASAN
-    const void *bottom;
-    size_t size;
-
-    __sanitizer_finish_switch_fiber(self->fake_stack, &bottom, &size);
-    if (sim.from_host) {
-        sim.host.bottom = bottom;
-        sim.host.size = size;
-    }
-#endif
-    sim.from_host = false;
-    sim.fiber = self;
-}
-
-static inline void fiber_switch(struct fiber *to)
-{
-    struct fiber *from = sim.fiber;
-
-#if HOSTSIM_ASAN
-    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->size);
-#endif
-#if HOSTSIM_ASM
-    hostsim_swap_stacks(&from->sp, to->sp);
-#else
-    swapcontext(&from->context, &to->context);
-#endif
-    arrived_on(from);
-}
-
 /* The tops differ in the lower bits: equal ones would share few sets of the caches. */
-static struct fiber *fiber_create()
+static struct hostsim_fiber *fiber_create()
 {
     static unsigned n;
     const size_t colour = (size_t)(n++ % 61) * 64;
-    struct fiber *f = (struct fiber *)calloc(1, sizeof(*f));
+    struct hostsim_fiber *f = (struct hostsim_fiber *)calloc(1, sizeof(*f));
     char *stack = (char *)mmap(NULL, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -171,7 +65,7 @@ static struct fiber *fiber_create()
 
     top[-1] = NULL; /* fiber_main's return address */
     top[-2] = (void *)fiber_main;
-    f->sp = top - 8; /* and six registers */
+    f->sp = top - 2;
 #else
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = stack + GUARD_BYTES;
@@ -181,9 +75,9 @@ static struct fiber *fiber_create()
     return f;
 }
 
-static struct fiber *fiber_take()
+static struct hostsim_fiber *fiber_take()
 {
-    struct fiber *f = sim.free;
+    struct hostsim_fiber *f = sim.free;
 
     if (f == NULL) {
         return fiber_create();
@@ -194,15 +88,10 @@ static struct fiber *fiber_take()
 
 /* ---- who runs ---- */
 
-static inline struct hostsim_thread *thread_at(const struct warp *warp, int place)
-{
-    return &sim.threads[(warp - sim.warps) * 32 + sim.lane_at[place]];
-}
-
 __attribute__((noreturn, cold)) static void report_deadlock()
 {
     for (int i = 0; i < sim.n_warps; i++) {
-        const struct warp *w = &sim.warps[i];
+        const struct hostsim_warp *w = &sim.warps[i];
 
         fprintf(stderr, "hostsim: warp %d: live %08x, at barrier %08x, %d lanes at %s:%d\n", i,
                 w->live, w->at_barrier, w->arrived, w->arrived > 0 ? w->file : "-", w->line);
@@ -210,37 +99,20 @@ __attribute__((noreturn, cold)) static void report_deadlock()
     hostsim_bug("%s: deadlock, no thread can go on", hostsim_where());
 }
 
-static inline struct hostsim_thread *next_thread(const struct warp *warp)
+struct hostsim_thread *hostsim_next_warp()
 {
-    if (warp->ready == 0) {
-        if (sim.ready_warps == 0) {
-            report_deadlock();
-        }
-        warp = &sim.warps[sim.warp_at[__builtin_ctz(sim.ready_warps)]];
+    const struct hostsim_warp *w;
+
+    if (sim.ready_warps == 0) {
+        report_deadlock();
     }
-    return thread_at(warp, __builtin_ctz(warp->ready));
+    w = &sim.warps[sim.warp_at[__builtin_ctz(sim.ready_warps)]];
+    return w->at[__builtin_ctz(w->ready)];
 }
 
-static inline void become(struct hostsim_thread *t)
+void hostsim_begin(struct hostsim_thread *t)
 {
-    sim.self = t;
-    threadIdx = t->index;
-}
-
-/* Lets another thread run, if one comes before this one. */
-static inline void yield()
-{
-    const struct hostsim_thread *self = sim.self;
-    struct hostsim_thread *next = next_thread(self->warp);
-
-    if (next == self) {
-        return;
-    }
-    become(next);
-    if (next->fiber == NULL) {
-        next->fiber = fiber_take();
-    }
-    fiber_switch(next->fiber);
+    t->fiber = fiber_take();
 }
 
 static inline void not_ready(struct hostsim_thread *t)
@@ -257,10 +129,10 @@ static inline void not_ready(struct hostsim_thread *t)
 static void check_barrier()
 {
     for (int i = 0; i < sim.n_warps; i++) {
-        const struct warp *w = &sim.warps[i];
+        const struct hostsim_warp *w = &sim.warps[i];
 
         if (w->live != 0 && w->live != 0xffffffffU) {
-            const struct hostsim_thread *t = thread_at(w, __builtin_ctz(~w->live));
+            const struct hostsim_thread *t = w->at[__builtin_ctz(~w->live)];
 
             hostsim_bug(
                 "%s: barrier under divergence: thread (%u,%u,%u) has ended while its warp is "
@@ -276,7 +148,7 @@ static void release_barrier()
     check_barrier();
     sim.n_at_barrier = 0;
     for (int i = 0; i < sim.n_warps; i++) {
-        struct warp *w = &sim.warps[i];
+        struct hostsim_warp *w = &sim.warps[i];
 
         w->at_barrier = 0;
         w->ready = w->live;
@@ -289,7 +161,7 @@ static void release_barrier()
 void hostsim_syncthreads(int line, const char *file)
 {
     struct hostsim_thread *self = sim.self;
-    struct warp *w = self->warp;
+    struct hostsim_warp *w = self->warp;
 
     if (w->arrived > 0) {
         hostsim_bug("%s: at __syncthreads (%s:%d) while lanes of its warp wait at %s:%d",
@@ -298,7 +170,7 @@ void hostsim_syncthreads(int line, const char *file)
     if (sim.n_at_barrier == 0) {
         sim.barrier_line = line;
         sim.barrier_file = file;
-    } else if (sim.barrier_line != line || strcmp(sim.barrier_file, file) != 0) {
+    } else if (sim.barrier_line != line || !hostsim_same_file(sim.barrier_file, file)) {
         hostsim_bug(
             "%s: barrier under divergence: at __syncthreads %s:%d while others are at %s:%d",
             hostsim_where(), file, line, sim.barrier_file, sim.barrier_line);
@@ -308,13 +180,12 @@ void hostsim_syncthreads(int line, const char *file)
     if (++sim.n_at_barrier == sim.n_live) {
         release_barrier();
     }
-    yield();
+    hostsim_yield();
 }
 
 /* ---- meetings of a warp ---- */
 
-__attribute__((noreturn, cold)) static void report_meeting(const struct warp *w, int line,
-                                                           const char *file)
+void hostsim_report_meeting(const struct hostsim_warp *w, int line, const char *file)
 {
     if (w->live != 0xffffffffU) {
         hostsim_bug("%s: at %s:%d with a full mask, but lane %d has ended", hostsim_where(), file,
@@ -329,44 +200,9 @@ __attribute__((noreturn, cold)) static void report_meeting(const struct warp *w,
                 line, w->file, w->line);
 }
 
-bool hostsim_arrive(enum hostsim_op op, int line, const char *file)
-{
-    struct hostsim_thread *self = sim.self;
-    struct warp *w = self->warp;
-
-    if (w->arrived == 0) {
-        w->op = op;
-        w->line = line;
-        w->file = file;
-    }
-    if (w->live != 0xffffffffU || w->at_barrier != 0 || w->op != op || w->line != line ||
-        (w->file != file && strcmp(w->file, file) != 0)) {
-        report_meeting(w, line, file);
-    }
-    w->ready &= ~(1U << self->place);
-    return ++w->arrived == 32;
-}
-
-void hostsim_leave(bool last)
-{
-    struct warp *w = sim.self->warp;
-
-    if (last) {
-        w->arrived = 0;
-        w->parity ^= 1;
-        w->ready = 0xffffffffU;
-    }
-    yield();
-}
-
-struct hostsim_slot *hostsim_slots()
-{
-    return sim.self->warp->slots;
-}
-
 const uint64_t *hostsim_exchange(unsigned mask, uint64_t value, int line, const char *file)
 {
-    struct warp *w = sim.self->warp;
+    struct hostsim_warp *w = sim.self->warp;
     uint64_t *values = w->values[w->parity];
 
     if (mask != 0xffffffffU) {
@@ -374,7 +210,7 @@ const uint64_t *hostsim_exchange(unsigned mask, uint64_t value, int line, const 
                     hostsim_where(), file, line, mask);
     }
     values[sim.self->lane] = value;
-    hostsim_leave(hostsim_arrive(HOSTSIM_EXCHANGE, line, file));
+    hostsim_leave(w, hostsim_arrive(w, HOSTSIM_EXCHANGE, line, file));
     return values;
 }
 
@@ -401,7 +237,7 @@ bool hostsim_copy_early()
 /* Returns who runs next; NULL when the block is done. */
 static struct hostsim_thread *end_thread(struct hostsim_thread *t)
 {
-    struct warp *w = t->warp;
+    struct hostsim_warp *w = t->warp;
 
     t->fiber = NULL;
     t->copies.n = 0;
@@ -419,31 +255,31 @@ static struct hostsim_thread *end_thread(struct hostsim_thread *t)
     if (sim.n_at_barrier == sim.n_live) {
         release_barrier();
     }
-    return next_thread(w);
+    return hostsim_next(w);
 }
 
 /* Runs threads that have not begun, one after the other, as long as it is their turn. */
 static void fiber_main()
 {
-    struct fiber *self = sim.self->fiber;
+    struct hostsim_fiber *self = sim.self->fiber;
 
-    arrived_on(self);
+    hostsim_arrived_on(self);
     for (;;) {
         sim.kernel->call(sim.args);
         struct hostsim_thread *next = end_thread(sim.self);
 
         if (next != NULL && next->fiber == NULL) {
             next->fiber = self;
-            become(next);
+            hostsim_become(next);
             continue;
         }
         self->next_free = sim.free;
         sim.free = self;
         if (next == NULL) {
-            fiber_switch(&sim.host);
+            hostsim_switch(&sim.host);
         } else {
-            become(next);
-            fiber_switch(next->fiber);
+            hostsim_become(next);
+            hostsim_switch(next->fiber);
         }
     }
 }
@@ -451,7 +287,7 @@ static void fiber_main()
 static void run_block()
 {
     for (int i = 0; i < sim.n_warps; i++) {
-        struct warp *w = &sim.warps[i];
+        struct hostsim_warp *w = &sim.warps[i];
 
         w->live = w->ready = 0xffffffffU;
         w->at_barrier = 0;
@@ -463,13 +299,13 @@ static void run_block()
     if (sim.shared_bytes > 0) {
         memset(hostsim_shared, 0xCB, sim.shared_bytes);
     }
-    struct hostsim_thread *first = thread_at(&sim.warps[sim.warp_at[0]], 0);
+    struct hostsim_thread *first = sim.warps[sim.warp_at[0]].at[0];
 
-    become(first);
+    hostsim_become(first);
     first->fiber = fiber_take();
     sim.fiber = &sim.host;
     sim.from_host = true;
-    fiber_switch(first->fiber);
+    hostsim_switch(first->fiber);
 }
 
 /* ---- shared memory ---- */
@@ -568,7 +404,10 @@ static void prepare_threads(struct dim3 block)
         sim.threads[i].lane = i % 32;
     }
     for (int i = 0; i < sim.n_threads; i++) {
-        thread_at(&sim.warps[i / 32], i % 32)->place = i % 32;
+        struct hostsim_thread *t = &sim.threads[i / 32 * 32 + sim.lane_at[i % 32]];
+
+        t->place = i % 32;
+        t->warp->at[t->place] = t;
     }
 }
 

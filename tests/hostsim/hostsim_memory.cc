@@ -48,17 +48,28 @@ static size_t pages_of(size_t bytes)
     return (bytes + PAGE - 1) / PAGE * PAGE;
 }
 
-/* Differs from byte to byte: who copies from one guard to another is seen. */
-static unsigned char pattern(const unsigned char *p)
+enum {
+    PERIOD = 4093, /* a prime: guards in different places differ */
+    PATTERN = PERIOD + 2 * PAGE
+};
+
+/* The pattern at p and as many bytes from there on as a guard has at most; who copies from one guard to another
+ * is seen. */
+static const unsigned char *pattern(const unsigned char *p)
 {
-    return (unsigned char)(((uintptr_t)p * 0x9e3779b97f4a7c15U) >> 56);
+    static unsigned char bytes[PATTERN];
+
+    if (bytes[0] == 0) {
+        for (size_t i = 0; i < PATTERN; i++) {
+            bytes[i] = (unsigned char)((i % PERIOD + 1) * 0x9e3779b97f4a7c15U >> 56 | 1);
+        }
+    }
+    return bytes + (uintptr_t)p % PERIOD;
 }
 
 static void set_pattern(unsigned char *p, const unsigned char *end)
 {
-    for (; p < end; p++) {
-        *p = pattern(p);
-    }
+    memcpy(p, pattern(p), (size_t)(end - p));
 }
 
 /* A page before, in whose last bytes the pattern is too, and one after. The end is as near to the latter as
@@ -94,12 +105,16 @@ static void unmap(unsigned char *p, size_t bytes)
 static void check_bytes(const struct allocation *a, const unsigned char *from,
                         const unsigned char *to)
 {
-    for (const unsigned char *p = from; p < to; p++) {
-        if (*p != pattern(p)) {
-            hostsim_bug("byte %td of an allocation of %zu bytes was written to", p - a->p,
-                        a->bytes);
-        }
+    const unsigned char *right = pattern(from);
+    size_t i = 0;
+
+    if (memcmp(from, right, (size_t)(to - from)) == 0) {
+        return;
     }
+    while (from[i] == right[i]) {
+        i++;
+    }
+    hostsim_bug("byte %td of an allocation of %zu bytes was written to", from + i - a->p, a->bytes);
 }
 
 static void check_guards(const struct allocation *a)

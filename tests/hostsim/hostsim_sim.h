@@ -57,21 +57,13 @@ void hostsim_run_kernel(const struct hostsim_kernel *kernel, const void *args, u
 /* "kernel NAME, block (x,y,z), thread (x,y,z)" of the running thread; "the host" outside of kernels. */
 const char *hostsim_where();
 
-/* A warp's lanes meet: the first part returns true in the lane that came last, which then does the
- * operation for all, and every lane ends with the second part. `slots` of the lanes are free until then. */
+/* What a warp's lanes can meet for. */
 enum hostsim_op {
     HOSTSIM_EXCHANGE,
     HOSTSIM_MMA,
     HOSTSIM_LDMATRIX,
     HOSTSIM_LDMATRIX_TRANS,
 };
-struct hostsim_slot {
-    void *to;
-    const void *a, *b;
-};
-struct hostsim_slot *hostsim_slots(); /* of the running thread's warp, by lane */
-bool hostsim_arrive(enum hostsim_op op, int line, const char *file);
-void hostsim_leave(bool last);
 
 /* Is [p, p + bytes) the block's shared memory? */
 bool hostsim_in_shared(const void *p, size_t bytes);

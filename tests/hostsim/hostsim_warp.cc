@@ -4,94 +4,90 @@
  */
 #include <stdlib.h>
 
-#include "tests/hostsim/hostsim_sim.h"
+#include "tests/hostsim/hostsim_warp.h"
 
 typedef float row8 __attribute__((vector_size(32)));
+typedef uint32_t pairs8 __attribute__((vector_size(32)));
 
-/* The halves of a register, the first in the lower one, as floats. */
-static inline float bf16_lo(uint32_t u)
+/* d += a b: m16n8k16. A product of two bf16 is exact, so it does not matter if the compiler fuses it. */
+__attribute__((optimize("O3", "fp-contract=fast"), no_sanitize("address", "undefined"))) static void
+multiply(struct hostsim_tiles *tiles)
 {
-    return __uint_as_float(u << 16);
-}
+    alignas(32) float a[16][2][8];
+    row8 b[2][8];
 
-static inline float bf16_hi(uint32_t u)
-{
-    return __uint_as_float(u & 0xffff0000U);
-}
+    for (int k = 0; k < 8; k++) {
+        const pairs8 pair = *(const pairs8 *)tiles->b[k];
 
-/* mma.m16n8k16: lane l = 4 g + t, see mma_bf16() in kernels/cuda_kernel.cuh. */
-__attribute__((optimize("O3"))) static void mma_m16n8k16(const struct hostsim_slot *slots)
-{
-    float a[16][16];
-    alignas(32) float b[16][8];
-    alignas(32) float d[16][8];
-
-    for (int lane = 0; lane < 32; lane++) {
-        const uint32_t *ra = (const uint32_t *)slots[lane].a;
-        const uint32_t *rb = (const uint32_t *)slots[lane].b;
-        const float *rd = (const float *)slots[lane].to;
-        const int g = lane / 4;
-        const int t = lane % 4;
-
-        for (int i = 0; i < 4; i++) {
-            float *at = &a[g + 8 * (i % 2)][2 * t + 8 * (i / 2)];
-
-            at[0] = bf16_lo(ra[i]);
-            at[1] = bf16_hi(ra[i]);
-            d[g + 8 * (i / 2)][2 * t + i % 2] = rd[i];
-        }
-        for (int i = 0; i < 2; i++) {
-            b[2 * t + 8 * i][g] = bf16_lo(rb[i]);
-            b[2 * t + 8 * i + 1][g] = bf16_hi(rb[i]);
-        }
+        b[0][k] = (row8)(pair << 16);
+        b[1][k] = (row8)(pair & 0xffff0000U);
     }
     for (int m = 0; m < 16; m++) {
-        row8 sum = *(const row8 *)d[m];
+        const pairs8 pair = *(const pairs8 *)tiles->a[m];
 
-        for (int k = 0; k < 16; k++) {
-            sum += a[m][k] * *(const row8 *)b[k];
-        }
-        *(row8 *)d[m] = sum;
+        *(row8 *)a[m][0] = (row8)(pair << 16);
+        *(row8 *)a[m][1] = (row8)(pair & 0xffff0000U);
     }
-    for (int lane = 0; lane < 32; lane++) {
-        float *rd = (float *)slots[lane].to;
+    for (int m = 0; m < 16; m += 4) {
+        row8 sums[4];
 
         for (int i = 0; i < 4; i++) {
-            rd[i] = d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+            sums[i] = *(const row8 *)tiles->d[m + i];
+        }
+        for (int k = 0; k < 8; k++) {
+            for (int i = 0; i < 4; i++) {
+                sums[i] += a[m + i][0][k] * b[0][k];
+                sums[i] += a[m + i][1][k] * b[1][k];
+            }
+        }
+        for (int i = 0; i < 4; i++) {
+            *(row8 *)tiles->d[m + i] = sums[i];
         }
     }
 }
 
+/* Lane l = 4 g + t, see mma_bf16() in kernels/cuda_kernel.cuh. */
 void hostsim_mma_bf16(float *d, const uint32_t *a, const uint32_t *b, int line, const char *file)
 {
-    struct hostsim_slot *slots = hostsim_slots();
+    struct hostsim_warp *w = sim.self->warp;
+    struct hostsim_tiles *tiles = &w->tiles;
+    const int g = sim.self->lane / 4;
+    const int t = sim.self->lane % 4;
+    float *upper = &tiles->d[g][2 * t];
+    float *lower = &tiles->d[g + 8][2 * t];
 
-    slots[hostsim_lane()] = {d, a, b};
-    const bool last = hostsim_arrive(HOSTSIM_MMA, line, file);
+    tiles->a[g][t] = a[0];
+    tiles->a[g + 8][t] = a[1];
+    tiles->a[g][t + 4] = a[2];
+    tiles->a[g + 8][t + 4] = a[3];
+    tiles->b[t][g] = b[0];
+    tiles->b[t + 4][g] = b[1];
+    memcpy(upper, d, 8);
+    memcpy(lower, d + 2, 8);
+    const bool last = hostsim_arrive(w, HOSTSIM_MMA, line, file);
 
     if (last) {
-        mma_m16n8k16(slots);
+        multiply(tiles);
     }
-    hostsim_leave(last);
+    hostsim_leave(w, last);
+    memcpy(d, upper, 8);
+    memcpy(d + 2, lower, 8);
 }
 
 /* Lane l has of matrix i the elements [l / 4][2 (l % 4)] and the one right of it; of its transpose when
  * `trans`. */
-static void ldmatrix(const struct hostsim_slot *slots, bool trans)
+static void load_matrices(struct hostsim_tiles *tiles, bool trans)
 {
     for (int i = 0; i < 4; i++) {
-        uint16_t rows[8][8];
+        const uint16_t *const *rows = tiles->rows + 8 * i;
 
-        for (int r = 0; r < 8; r++) {
-            memcpy(rows[r], slots[8 * i + r].a, 16);
-        }
         for (int lane = 0; lane < 32; lane++) {
             const int g = lane / 4;
             const int t = 2 * (lane % 4);
             const uint32_t lo = trans ? rows[t][g] : rows[g][t];
             const uint32_t hi = trans ? rows[t + 1][g] : rows[g][t + 1];
 
-            ((uint32_t *)slots[lane].to)[i] = lo | hi << 16;
+            tiles->loaded[lane][i] = lo | hi << 16;
         }
     }
 }
@@ -110,16 +106,19 @@ static void check_shared(const char *what, const void *p, int line, const char *
 
 void hostsim_ldmatrix_x4(uint32_t *r, const void *shared, bool trans, int line, const char *file)
 {
-    struct hostsim_slot *slots = hostsim_slots();
+    struct hostsim_warp *w = sim.self->warp;
+    const int lane = sim.self->lane;
 
     check_shared("ldmatrix", shared, line, file);
-    slots[hostsim_lane()] = {r, shared, NULL};
-    const bool last = hostsim_arrive(trans ? HOSTSIM_LDMATRIX_TRANS : HOSTSIM_LDMATRIX, line, file);
+    w->tiles.rows[lane] = (const uint16_t *)shared;
+    const bool last =
+        hostsim_arrive(w, trans ? HOSTSIM_LDMATRIX_TRANS : HOSTSIM_LDMATRIX, line, file);
 
     if (last) {
-        ldmatrix(slots, trans);
+        load_matrices(&w->tiles, trans);
     }
-    hostsim_leave(last);
+    hostsim_leave(w, last);
+    memcpy(r, w->tiles.loaded[lane], 16);
 }
 
 /* ---- cp.async: at the wait that covers its group, or at once, as the order says; both are allowed ---- */
