@@ -190,12 +190,16 @@ SIM_OBJ   := $(CU_SRC:%.cu=$(B)/hostsim/%.o) $(SIM_SRC:%.cc=$(B)/hostsim/%.o)
 SIM_FLAGS := -std=c++17 $(SIM_OPT) -pthread -fPIC -fvisibility=hidden -DSANAD_HOSTSIM \
              -DSANAD_CUDA_BUILD='"host simulator"' $(filter-out -Wshadow,$(WARN)) -Wno-unknown-pragmas
 
-$(B)/hostsim/%.o: %.cu $(B)/flags
+$(B)/hostsim/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(CXX) $(CPPFLAGS) $(SIM_FLAGS))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(CXX) $(CPPFLAGS) $(SIM_FLAGS))' > $@
+
+$(B)/hostsim/%.o: %.cu $(B)/hostsim/flags
 	@mkdir -p $(@D)
 	@echo "sim $<"
 	@$(CXX) -x c++ $(CPPFLAGS) $(SIM_FLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/hostsim/%.o: %.cc $(B)/flags
+$(B)/hostsim/%.o: %.cc $(B)/hostsim/flags
 	@mkdir -p $(@D)
 	@echo "sim $<"
 	@$(CXX) $(CPPFLAGS) $(SIM_FLAGS) -MMD -MP -c -o $@ $<
@@ -253,11 +257,12 @@ demo:
 
 # Likewise: packages, build, all tests. Kills, races and load depend on speed: not under sanitizers.
 CRASH_TESTS := $(if $(filter release debug,$(MODE)),"tests/crash/run.sh $(B)/sanad")
+BENCH_TEST  := $(if $(filter release debug,$(MODE)),"tests/cli/test_bench.sh $(B)/sanad $(B)/libsanad_hostsim.so")
 test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
 	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" \
-	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS) $(if $(HOSTSIM),-j$(JOBS) $(HOSTSIM))
+	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS) $(BENCH_TEST) $(if $(HOSTSIM),-j$(JOBS) $(HOSTSIM))
 
 build-tests: $(TEST_EXE) $(B)/golden $(if $(HOSTSIM),$(HOSTSIM_BUILD))
 

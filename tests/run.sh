@@ -4,14 +4,18 @@
 # A program that dies, or says nothing, is a failure. What a failing program printed is shown. Programs after -jN
 # run N at a time and are reported in the order given.
 set -u
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 children=
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
+# shellcheck disable=SC2086
+trap 'kill $children 2>/dev/null; wait; exit 130' INT TERM
 
 run() { # PROGRAM NAME: leaves NAME.log, and NAME.end with the exit status and the milliseconds
     start=$(date +%s%N)
     # shellcheck disable=SC2086
-    timeout "${TEST_TIMEOUT:-600}" $1 >"$dir/$2.log" 2>&1 </dev/null
+    timeout "${TEST_TIMEOUT:-600}" $1 >"$dir/$2.log" 2>&1 </dev/null &
+    children=$!
+    wait "$children"
     echo "$? $((($(date +%s%N) - start) / 1000000))" >"$dir/$2.end"
 }
 
@@ -39,6 +43,7 @@ report() { # PROGRAM NAME
 
 # A lane takes the next program that no other has taken: mkdir tells who was first.
 lane() { # PROGRAM...
+    trap 'kill $children 2>/dev/null; wait; exit 1' TERM
     n=0
     for t in "$@"; do
         n=$((n + 1))
@@ -52,8 +57,10 @@ while [ $# -gt 0 ]; do
     -j*)
         lanes=${1#-j}
         shift
+        children=
         while [ "$lanes" -gt 0 ]; do
             lane "$@" &
+            children="$children $!"
             lanes=$((lanes - 1))
         done
         wait
