@@ -362,6 +362,31 @@ static int reserve(struct session *s, size_t limit, struct err *err)
     return rc == ERR_OK && s->overlaps ? workspace_commit(&s->decoder_ws, 0, err) : rc;
 }
 
+static void release(struct session *s)
+{
+    vae_stream_close(s->stream);
+    s->stream = NULL;
+    workspace_done(&s->ws);
+    workspace_done(&s->decoder_ws);
+}
+
+/* What it needs is known, and there. Making the next block while one is decoded takes memory: where that
+ * is not to be had, blocks are made one after the other. */
+static int plan_and_reserve(struct session *s, size_t limit, struct err *err)
+{
+    int rc = plan(s, err);
+
+    if (rc == ERR_OK) {
+        rc = reserve(s, limit, err);
+    }
+    if (rc == ERR_NO_VRAM && s->overlaps) {
+        release(s);
+        s->overlaps = false;
+        rc = plan_and_reserve(s, limit, err);
+    }
+    return rc;
+}
+
 int session_open(struct session **ret, struct model *model, const struct session_request *request,
                  const struct session_callbacks *callbacks, struct err *err)
 {
@@ -379,10 +404,7 @@ int session_open(struct session **ret, struct model *model, const struct session
         s->work_total = session_work(s, s->set.blocks);
         s->overlaps = s->dev->kind != DEVICE_CPU && s->causal && vae_streams(model->vae) &&
                       s->schedule.steps <= SESSION_AHEAD_STEPS;
-        rc = plan(s, err);
-    }
-    if (rc == ERR_OK) {
-        rc = reserve(s, request->memory_limit, err);
+        rc = plan_and_reserve(s, request->memory_limit, err);
     }
     if (rc != ERR_OK) {
         session_close(s);
@@ -419,9 +441,7 @@ void session_close(struct session *s)
     if (s->dev) {
         settle(s->dev);
     }
-    vae_stream_close(s->stream);
-    workspace_done(&s->ws);
-    workspace_done(&s->decoder_ws);
+    release(s);
     for (int i = 0; i < SESSION_SLOTS && s->dev; i++) {
         device_host_free(s->dev, s->host_yuv[i]);
     }

@@ -97,8 +97,9 @@ static void log_gpu(struct device *dev)
 
 static int open_best(struct device *dev, const struct device_choice *c, struct err *err)
 {
-    int rc = open_gpu(dev, c, 0, err);
+    const int gpu = open_gpu(dev, c, 0, err);
     char why[sizeof(err->msg)];
+    int rc = gpu;
 
     if (rc == ERR_OK) {
         log_gpu(dev);
@@ -110,7 +111,12 @@ static int open_best(struct device *dev, const struct device_choice *c, struct e
     memcpy(why, err->msg, sizeof(why));
     rc = device_open_cpu(dev, (int)c->threads, err);
     if (rc == ERR_OK) {
-        log_info("device: %s (%s)", dev->name, why);
+        /* A plugin or a GPU that does not fit was meant to be used. */
+        if (gpu == ERR_UNSUPPORTED) {
+            log_warn("device: %s (%s)", dev->name, why);
+        } else {
+            log_info("device: %s (%s)", dev->name, why);
+        }
     }
     return rc;
 }

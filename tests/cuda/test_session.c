@@ -307,6 +307,27 @@ TEST(session_memory_does_not_grow_with_the_video)
     video_bed_close(&b);
 }
 
+/* Enough for one block after the other, not for two at once. */
+TEST(session_that_cannot_overlap_makes_the_same_pictures)
+{
+    struct session_request r;
+    struct video_bed b;
+    struct video v[2];
+
+    video_bed_open_cuda(&b, "tiny-long", &BF16);
+    small(&b, &r, 9);
+    video_make(&v[0], &b, &r);
+    EXPECT(v[0].session->overlaps);
+    r.memory_limit = session_memory(v[0].session) - 1;
+    video_make(&v[1], &b, &r);
+    EXPECT(!v[1].session->overlaps);
+    EXPECT(session_memory(v[1].session) < session_memory(v[0].session));
+    EXPECT(video_same(&v[0], &v[1], 0, 9));
+    video_close(&v[0]);
+    video_close(&v[1]);
+    video_bed_close(&b);
+}
+
 TEST(session_over_the_limit_is_refused_with_the_bytes_it_needs)
 {
     struct session_request r;
