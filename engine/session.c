@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/size.h"
 
 /* Blocks whose dry runs together reach the peak: the first, longest one, and steady ones behind it. */
@@ -238,9 +239,7 @@ int session_resolve(const struct model *model, const struct session_request *req
 
 static void hash(uint64_t *h, const void *data, size_t size)
 {
-    for (size_t i = 0; i < size; i++) { /* FNV-1a */
-        *h = (*h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
-    }
+    *h = hash_bytes(*h, data, size);
 }
 
 static void hash_number(uint64_t *h, int64_t n)
@@ -286,7 +285,7 @@ static uint64_t fingerprint(const struct session *s)
         (int64_t)weights_total_bytes(s->model->dir->text_encoder_weights),
         (int64_t)weights_total_bytes(s->model->dir->vae_weights),
     };
-    uint64_t h = 0xcbf29ce484222325U;
+    uint64_t h = HASH_START;
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         hash_number(&h, numbers[i]);

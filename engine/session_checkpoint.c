@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 enum {
     SNAPSHOT_FORMAT = 1,
     SNAPSHOT_DENOISING = 1,
@@ -40,20 +42,12 @@ enum {
     MAX_TENSORS = 2 * HISTORY_MAX_TENSORS + SAMPLER_MAX_HISTORY + 1
 };
 
-static uint64_t hash(uint64_t h, const void *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++) { /* FNV-1a */
-        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
-    }
-    return h;
-}
-
 static uint64_t checksum(const struct snapshot_header *header, const void *payload)
 {
     struct snapshot_header h = *header;
 
     h.checksum = 0;
-    return hash(hash(0xcbf29ce484222325U, &h, sizeof(h)), payload, h.payload);
+    return hash_bytes(hash_bytes(HASH_START, &h, sizeof(h)), payload, h.payload);
 }
 
 /* What a snapshot of that kind consists of, in order. */

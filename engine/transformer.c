@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "kernels/adaln.h"
 #include "kernels/convert.h"
 #include "kernels/elementwise.h"
@@ -416,9 +417,7 @@ static int check_call(struct transformer *tf, const struct transformer_call *cal
 
 static void hash(uint64_t *h, const void *data, size_t size)
 {
-    for (size_t i = 0; i < size; i++) { /* FNV-1a */
-        *h = (*h ^ ((const uint8_t *)data)[i]) * 0x100000001b3U;
-    }
+    *h = hash_bytes(*h, data, size);
 }
 
 static void hash_pointer(uint64_t *h, const void *p)
@@ -449,7 +448,7 @@ static void hash_state(uint64_t *h, const struct transformer_state *state)
 static uint64_t graph_key(const struct transformer_run *run)
 {
     const size_t mark = workspace_mark(run->ws);
-    uint64_t h = 0xcbf29ce484222325U;
+    uint64_t h = HASH_START;
 
     hash_pointer(&h, run->ws->base);
     hash(&h, &mark, sizeof(mark));

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/size.h"
 
 enum {
@@ -120,12 +121,7 @@ void weights_synthetic_free(struct weights_synthetic *s)
 
 static uint64_t place_of(const char *name)
 {
-    uint64_t h = 0xcbf29ce484222325U; /* FNV-1a */
-
-    for (; *name; name++) {
-        h = (h ^ (uint8_t)*name) * 0x100000001b3U;
-    }
-    return h % PLACES * PLACE_STEP;
+    return hash_bytes(HASH_START, name, strlen(name)) % PLACES * PLACE_STEP;
 }
 
 int weights_synthetic_get(const struct weights_synthetic *s, const char *name, int rank,

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 #include "jobs/jobs_internal.h"
 
 /* An object being filled; the first failure (out of memory) stays. */
@@ -199,11 +201,8 @@ char *job_render(const struct job *job)
 
 static void set_etag(struct job *job)
 {
-    uint64_t h = 0xcbf29ce484222325U; /* FNV-1a: a change shows, and it is no secret */
+    const uint64_t h = hash_bytes(HASH_START, job->json, job->json_len);
 
-    for (size_t i = 0; i < job->json_len; i++) {
-        h = (h ^ (uint8_t)job->json[i]) * 0x100000001b3U;
-    }
     snprintf(job->etag, sizeof(job->etag), "\"%016llx\"", (unsigned long long)h);
 }
 

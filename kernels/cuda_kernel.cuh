@@ -175,25 +175,6 @@ static __device__ __forceinline__ float warp_max(float x)
     return x;
 }
 
-/* All threads of the block get the sum. scratch: 32 floats of shared memory, free for reuse after. */
-static __device__ __forceinline__ float block_sum(float x, float *scratch)
-{
-    const int warp = (int)threadIdx.x / 32;
-    const int warps = ((int)blockDim.x + 31) / 32;
-    float sum = 0.0F;
-
-    x = warp_sum(x);
-    if (threadIdx.x % 32 == 0) {
-        scratch[warp] = x;
-    }
-    __syncthreads();
-    for (int i = 0; i < warps; i++) {
-        sum += scratch[i];
-    }
-    __syncthreads();
-    return sum;
-}
-
 /* ---- tensor cores and asynchronous copies (sm_80 and up) ---- */
 
 #ifdef __CUDACC__

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "bench/gpu/components.h"
 #include "bench/gpu/gpu_check.h"
 
@@ -146,13 +147,10 @@ int gpu_check_precision(struct gpu_check *c, struct err *err)
 static int hash_frame(void *ctx, const uint8_t *i420, int64_t index, struct err *err)
 {
     uint64_t *h = ctx;
-    const int64_t n = (int64_t)h[1]; /* bytes of a picture */
 
     (void)index;
     (void)err;
-    for (int64_t i = 0; i < n; i++) { /* FNV-1a */
-        h[0] = (h[0] ^ i420[i]) * 0x100000001b3U;
-    }
+    h[0] = hash_bytes(h[0], i420, (size_t)h[1]); /* h[1]: bytes of a picture */
     return ERR_OK;
 }
 
@@ -166,7 +164,7 @@ static int make_video(const struct gpu_check *c, struct model *model, uint64_t *
                                       .height = side,
                                       .exact_size = c->tiny,
                                       .frames = 1 + 4 * (per_block * BLOCKS - 1)};
-    uint64_t state[2] = {0xcbf29ce484222325U, 0};
+    uint64_t state[2] = {HASH_START, 0};
     const struct session_callbacks callbacks = {.ctx = state, .on_frame = hash_frame};
     struct session *s = NULL;
     struct geometry_block block;

@@ -61,8 +61,8 @@ typedef void (*cuda_test_fn)(struct device *dev, void *ctx, int side);
 /* CPU once; GPU dry (writes nothing), then twice from the same start: outputs equal in every bit. */
 void cuda_test_run(cuda_test_fn fn, void *ctx);
 
-/* Relative L2 distance of the GPU's result from the CPU's is at most `tolerance`; no NaN. Prints the distance when
- * SANAD_TEST_VERBOSE is set. Elements whose reference is NaN must be NaN. */
+/* Relative L2 distance of the GPU's result from the CPU's is at most `tolerance`; no NaN. Elements whose
+ * reference is NaN must be NaN. */
 void cuda_pair_expect(const struct cuda_pair *pair, double tolerance);
 double cuda_pair_distance(const struct cuda_pair *pair);
 
