@@ -94,26 +94,6 @@ static int shuffles()
     return planted_compare(y, want, 64 * 8);
 }
 
-static __global__ void block_sum_kernel(float *y)
-{
-    CUDA_SHARED(shared);
-
-    y[threadIdx.x] = block_sum((float)threadIdx.x, (float *)shared);
-    y[threadIdx.x] += block_sum(1.0F, (float *)shared);
-}
-
-static int block_sums()
-{
-    float want[1024];
-    float *y = planted_zeros(1024);
-
-    for (int i = 0; i < 1024; i++) {
-        want[i] = 1024.0F * 1023.0F / 2.0F + 1024.0F;
-    }
-    CUDA_LAUNCH(block_sum_kernel, 1, 1024, 128, 0, y);
-    return planted_compare(y, want, 1024);
-}
-
 /* ---- a neighbour's number through shared memory, within the warp ---- */
 
 template <bool BUG> static __global__ void warp_neighbour_kernel(float *y)
@@ -298,7 +278,6 @@ const struct planted planted_warps[] = {
     {"a lane at a barrier, others at a shuffle", barrier_or_shuffle<false>,
      barrier_or_shuffle<true>, IN_ALL, "__syncthreads"},
     {"all shuffles", shuffles, NULL, 0, NULL},
-    {"sum of a block, twice", block_sums, NULL, 0, NULL},
     {"neighbour in the warp", warp_neighbour<false>, warp_neighbour<true>, IN_ALL, NULL},
     {"wrong lane in ldmatrix", tile<TILE_RIGHT>, tile<TILE_WRONG_LANE>, IN_ALL, NULL},
     {"ldmatrix not transposed", tile<TILE_RIGHT>, tile<TILE_NOT_TRANSPOSED>, IN_ALL, NULL},
