@@ -27,6 +27,10 @@ MUST_CHECK int bench_model_open(struct device *dev, const char *dir, double *ret
 MUST_CHECK int bench_peak_memory(const char *sanad, const char *model, int frames,
                                  double *ret_bytes, struct err *err);
 
+/* The bundled model on the CPU, `sanad generate` from start to end: frames/s, and seconds to the first block. */
+MUST_CHECK int bench_demo(const char *sanad, double *ret_fps, double *ret_first_block_s,
+                          struct err *err);
+
 /* ---- the daemon (bench_daemon.c) ---- */
 
 struct bench_paths {

@@ -27,7 +27,7 @@ enum {
 };
 
 static const char small_model[] =
-    "{\"id\": \"tiny\", \"size_buckets\": false, \"size\": \"64x64\", \"block_latent_frames\": 4}";
+    "{\"id\": \"tiny\", \"sizes\": [], \"size\": \"64x64\", \"block_latent_frames\": 4}";
 
 static int by_value(const void *a, const void *b)
 {

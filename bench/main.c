@@ -228,6 +228,21 @@ static int measure(struct bench *b, struct err *err)
     return rc;
 }
 
+static int measure_demo(struct bench *b, struct err *err)
+{
+    double fps = 0;
+    double first_block_s = 0;
+    const int rc = bench_demo(b->sanad, &fps, &first_block_s, err);
+
+    if (rc == ERR_OK) {
+        add(b, &(struct figure){"bundled model: 10 s, start to finished file", "frames/s", fps, 0,
+                                NULL, 8, false});
+        add(b, &(struct figure){"bundled model: start to the first block", "s", first_block_s, 0,
+                                NULL, 2, true});
+    }
+    return rc;
+}
+
 static int measure_daemon(struct bench *b, struct err *err)
 {
     const struct bench_paths paths = {.sanad = b->sanad, .model = b->model};
@@ -308,7 +323,7 @@ int main(int argc, char **argv)
         }
     }
     if (device_open_cpu(&b.dev, 0, &err) != ERR_OK || measure(&b, &err) != ERR_OK ||
-        measure_daemon(&b, &err) != ERR_OK) {
+        measure_demo(&b, &err) != ERR_OK || measure_daemon(&b, &err) != ERR_OK) {
         fprintf(stderr, "bench-engine: %s\n", err.msg);
     } else {
         status = write_json(&b);

@@ -1,65 +1,51 @@
 #include "engine/geometry.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/macros.h"
 #include "base/size.h"
 
-struct bucket {
-    double ratio; /* the table's key: height / width, rounded */
-    int64_t height, width;
-};
-
 /* ASPECT_RATIO_480_BIN and ASPECT_RATIO_720_BIN of diffusers' pipeline_sana_video.py. */
-static const struct bucket bins_480[] = {
+static const struct trained_size bins_480[] = {
     {0.5, 448, 896},  {0.57, 480, 832}, {0.68, 528, 768}, {0.78, 560, 720},
     {1.0, 624, 624},  {1.13, 672, 592}, {1.29, 720, 560}, {1.46, 768, 528},
     {1.67, 816, 496}, {1.75, 832, 480}, {2.0, 896, 448},
 };
-static const struct bucket bins_720[] = {
+static const struct trained_size bins_720[] = {
     {0.5, 672, 1344},  {0.57, 704, 1280}, {0.68, 800, 1152}, {0.78, 832, 1088},
     {1.0, 960, 960},   {1.13, 1024, 896}, {1.29, 1088, 832}, {1.46, 1152, 800},
     {1.67, 1248, 736}, {1.75, 1280, 704}, {2.0, 1344, 672},
 };
 
-/* NULL: none. */
-static const struct bucket *table_of(int64_t sample_size)
-{
-    return sample_size == 30 ? bins_480 : sample_size == 22 ? bins_720 : NULL;
-}
+_Static_assert(sizeof(bins_480) == sizeof(bins_720), "one count for both tables");
+_Static_assert(ARRAY_LEN(bins_480) <= MODEL_MAX_SIZES, "a table fits");
 
-_Static_assert(ARRAY_LEN(bins_480) == ARRAY_LEN(bins_720), "one loop for both tables");
-
-bool geometry_bucket(int64_t sample_size, int64_t width, int64_t height, int64_t *ret_width,
-                     int64_t *ret_height)
+int geometry_published_sizes(int64_t sample_size, struct trained_size ret[MODEL_MAX_SIZES])
 {
-    const double ratio = (double)height / (double)width;
-    const struct bucket *table = table_of(sample_size);
-    const struct bucket *best = table;
+    const struct trained_size *table = sample_size == 30   ? bins_480
+                                       : sample_size == 22 ? bins_720
+                                                           : NULL;
 
     if (!table) {
-        return false;
+        return 0;
     }
-    for (size_t i = 1; i < ARRAY_LEN(bins_480); i++) {
-        if (fabs(table[i].ratio - ratio) < fabs(best->ratio - ratio)) {
-            best = &table[i];
-        }
-    }
-    *ret_width = best->width;
-    *ret_height = best->height;
-    return true;
+    memcpy(ret, table, sizeof(bins_480));
+    return (int)ARRAY_LEN(bins_480);
 }
 
-bool geometry_bucket_at(int64_t sample_size, size_t index, int64_t *ret_width, int64_t *ret_height)
+const struct trained_size *geometry_nearest(const struct trained_size *sizes, int n, int64_t width,
+                                            int64_t height)
 {
-    const struct bucket *table = table_of(sample_size);
+    const double ratio = (double)height / (double)width;
+    const struct trained_size *best = sizes;
 
-    if (!table || index >= ARRAY_LEN(bins_480)) {
-        return false;
+    for (int i = 1; i < n; i++) {
+        if (fabs(sizes[i].ratio - ratio) < fabs(best->ratio - ratio)) {
+            best = &sizes[i];
+        }
     }
-    *ret_width = table[index].width;
-    *ret_height = table[index].height;
-    return true;
+    return best;
 }
 
 static int check_size(int64_t width, int64_t height, struct err *err)
@@ -84,8 +70,8 @@ static int check_size(int64_t width, int64_t height, struct err *err)
 }
 
 int geometry_size(struct geometry_size *ret, const struct transformer_config *transformer,
-                  const struct vae_config *vae, int64_t width, int64_t height, bool exact,
-                  struct err *err)
+                  const struct vae_config *vae, const struct trained_size *sizes, int n_sizes,
+                  int64_t width, int64_t height, struct err *err)
 {
     const int64_t unit = vae->stride_s * transformer->patch_size;
     struct geometry_size size = {.width = width, .height = height};
@@ -94,8 +80,18 @@ int geometry_size(struct geometry_size *ret, const struct transformer_config *tr
     if (rc != ERR_OK) {
         return rc;
     }
-    if (exact || !geometry_bucket(transformer->sample_size, width, height, &size.gen_width,
-                                  &size.gen_height)) {
+    if (n_sizes > 0) {
+        const struct trained_size *trained = geometry_nearest(sizes, n_sizes, width, height);
+
+        if (trained->width % unit != 0 || trained->height % unit != 0) {
+            return err_set(err, ERR_INVALID,
+                           "size: %lldx%lld goes to %lldx%lld, which is not in multiples of %lld",
+                           (long long)width, (long long)height, (long long)trained->width,
+                           (long long)trained->height, (long long)unit);
+        }
+        size.gen_width = trained->width;
+        size.gen_height = trained->height;
+    } else {
         size.gen_width = div_ceil(width, unit) * unit;
         size.gen_height = div_ceil(height, unit) * unit;
     }

@@ -1,8 +1,8 @@
 /*
  * geometry.h - sizes and lengths: from what was asked to what the model makes, and back
  *
- * A published model makes the sizes it was trained on: the asked size goes to the bucket of the
- * nearest aspect ratio, and frames are resized and cropped back (MODEL 1.4). Lengths go up to the
+ * A model makes the sizes it was trained on: the asked size goes to the one of the nearest
+ * aspect ratio, and frames are resized and cropped back (MODEL 1.4). Lengths go up to the
  * next number of latent frames and the surplus is cut off, so a video has exactly the frames
  * that were asked. Latent frames are made in blocks; the first takes the remainder (MODEL 4.1).
  * Any thread.
@@ -26,19 +26,21 @@ struct geometry_size {
     int64_t latent_width, latent_height;
 };
 
-/* exact: no buckets; the size is generated as it is, or up to the next multiple the model can make.
- * Errors: ERR_INVALID "size: ..." with the limit (odd, range, aspect ratio 0.5..2, area). */
+/* n_sizes of 0: the size is generated as it is, or up to the next multiple the model can make.
+ * Errors: ERR_INVALID "size: ..." with the limit (odd, range, aspect ratio 0.5..2, area; a trained size that the
+ * model cannot make). */
 MUST_CHECK int geometry_size(struct geometry_size *ret,
                              const struct transformer_config *transformer,
-                             const struct vae_config *vae, int64_t width, int64_t height,
-                             bool exact, struct err *err);
+                             const struct vae_config *vae, const struct trained_size *sizes,
+                             int n_sizes, int64_t width, int64_t height, struct err *err);
 
-/* The bucket for an aspect ratio: sample_size 30 or 22 selects the table. False if there is none. */
-bool geometry_bucket(int64_t sample_size, int64_t width, int64_t height, int64_t *ret_width,
-                     int64_t *ret_height);
+/* The published models' sizes, from the widest to the tallest: sample_size 30 or 22 selects the table.
+ * Returns how many; 0 for other models. */
+int geometry_published_sizes(int64_t sample_size, struct trained_size ret[MODEL_MAX_SIZES]);
 
-/* Entry `index` of that table, from the widest to the tallest; false behind its end or without a table. */
-bool geometry_bucket_at(int64_t sample_size, size_t index, int64_t *ret_width, int64_t *ret_height);
+/* The size with the nearest aspect ratio, the first of equals; n is not 0. */
+const struct trained_size *geometry_nearest(const struct trained_size *sizes, int n, int64_t width,
+                                            int64_t height);
 
 /* Latent frames for `frames` pictures. */
 int64_t geometry_latent_frames(int64_t frames, int64_t stride_t);

@@ -134,7 +134,14 @@ enum chi_wording {
 
 enum {
     MODEL_MAX_ALIASES = 8,
+    MODEL_MAX_SIZES = 16,
     MODEL_ID_MAX = 64
+};
+
+/* A size that a model was trained on. ratio: height / width, as diffusers' tables round it. */
+struct trained_size {
+    double ratio;
+    int64_t height, width;
 };
 
 /*
@@ -161,7 +168,8 @@ struct model_defaults {
     bool lower_case;             /* "lower_case" */
     int64_t max_prompt_tokens;   /* "max_prompt_tokens": 8..1024; 300 */
     int motion_score;            /* "motion_score": 0..100; 0: no suffix */
-    bool size_buckets;           /* "size_buckets": false: any size is native */
+    int n_sizes;                 /* 0: any size is made as it is */
+    struct trained_size sizes[MODEL_MAX_SIZES]; /* "sizes": ["832x480", ..] or []; by sample_size */
 };
 
 #endif

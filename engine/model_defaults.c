@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/geometry.h"
 #include "engine/model_config_internal.h"
 #include "engine/model_dir.h"
 
@@ -55,8 +56,8 @@ void model_defaults_init(struct model_defaults *d, enum model_family family,
         .lower_case = true,
         .max_prompt_tokens = 300,
         .motion_score = 30,
-        .size_buckets = transformer->sample_size == 30 || transformer->sample_size == 22,
     };
+    d->n_sizes = geometry_published_sizes(transformer->sample_size, d->sizes);
     if (family == FAMILY_SANA_VIDEO_LTX2) {
         memcpy(d->id, "sana-video-2b-720p", sizeof("sana-video-2b-720p"));
         d->width = 1280;
@@ -81,11 +82,11 @@ void model_defaults_init(struct model_defaults *d, enum model_family family,
 static void check_known_keys(struct json_fields *f)
 {
     static const char *const known[] = {
-        "id",           "aliases",           "sampler",        "steps",
-        "flow_shift",   "renoise_timesteps", "guidance_scale", "block_latent_frames",
-        "fps",          "history_blocks",    "size",           "frames",
-        "chi",          "lower_case",        "motion_score",   "max_prompt_tokens",
-        "size_buckets", "bf16_timesteps",
+        "id",         "aliases",           "sampler",        "steps",
+        "flow_shift", "renoise_timesteps", "guidance_scale", "block_latent_frames",
+        "fps",        "history_blocks",    "size",           "frames",
+        "chi",        "lower_case",        "motion_score",   "max_prompt_tokens",
+        "sizes",      "bf16_timesteps",
     };
 
     for (const cJSON *item = f->object->child; item; item = item->next) {
@@ -155,26 +156,52 @@ static int parse_choice(struct json_fields *f, const char *key, const char *cons
 }
 
 /* "832x480" */
-static void parse_size(struct json_fields *f, struct model_defaults *d)
+static void take_size(struct json_fields *f, const char *key, const char *text, int64_t *ret_width,
+                      int64_t *ret_height)
 {
-    const char *text = json_text_or(f, "size", NULL);
     char *end;
     long size[2];
 
-    if (!text) {
-        return;
-    }
     for (int i = 0; i < 2; i++) {
         size[i] = *text >= '0' && *text <= '9' ? strtol(text, &end, 10) : 0;
         if (size[i] < MIN_PIXELS || size[i] > MAX_PIXELS || *end != (i == 0 ? 'x' : '\0')) {
-            json_fields_fail(f, ERR_FORMAT, "size", "not WIDTHxHEIGHT of %d..%d pixels each",
+            json_fields_fail(f, ERR_FORMAT, key, "not WIDTHxHEIGHT of %d..%d pixels each",
                              MIN_PIXELS, MAX_PIXELS);
             return;
         }
         text = end + 1;
     }
-    d->width = size[0];
-    d->height = size[1];
+    *ret_width = size[0];
+    *ret_height = size[1];
+}
+
+static void parse_sizes(struct json_fields *f, struct model_defaults *d)
+{
+    const char *text = json_text_or(f, "size", NULL);
+    const cJSON *list = json_find(f, "sizes");
+
+    if (text) {
+        take_size(f, "size", text, &d->width, &d->height);
+    }
+    if (!list) {
+        return;
+    }
+    if (!cJSON_IsArray(list)) {
+        json_fields_fail(f, ERR_FORMAT, "sizes", "not a list");
+        return;
+    }
+    d->n_sizes = 0;
+    for (const cJSON *e = list->child; e; e = e->next) {
+        struct trained_size size = {.ratio = 1, .width = 1, .height = 1};
+
+        if (d->n_sizes == MODEL_MAX_SIZES) {
+            json_fields_fail(f, ERR_FORMAT, "sizes", "more than %d", MODEL_MAX_SIZES);
+            return;
+        }
+        take_size(f, "sizes", cJSON_IsString(e) ? e->valuestring : "", &size.width, &size.height);
+        size.ratio = (double)size.height / (double)size.width;
+        d->sizes[d->n_sizes++] = size;
+    }
 }
 
 /* The LongLive sampler takes one step for each timestep of its list, which descends. */
@@ -228,7 +255,7 @@ int model_parse_sanad(struct model_defaults *ret, const char *text, size_t len, 
     take_name(f, "id", json_text_or(f, "id", ret->id), d.id);
     parse_aliases(f, &d);
     parse_sampler(f, &d);
-    parse_size(f, &d);
+    parse_sizes(f, &d);
     d.flow_shift = json_real_or(f, "flow_shift", 0.1, 30, d.flow_shift);
     d.guidance_scale = json_real_or(f, "guidance_scale", 0, 20, d.guidance_scale);
     d.block_latent_frames = json_int_or(f, "block_latent_frames", 1, 1024, d.block_latent_frames);
@@ -242,7 +269,6 @@ int model_parse_sanad(struct model_defaults *ret, const char *text, size_t len, 
     d.lower_case = json_bool_or(f, "lower_case", d.lower_case);
     d.max_prompt_tokens = json_int_or(f, "max_prompt_tokens", 8, 1024, d.max_prompt_tokens);
     d.motion_score = (int)json_int_or(f, "motion_score", 0, 100, d.motion_score);
-    d.size_buckets = json_bool_or(f, "size_buckets", d.size_buckets);
     d.bf16_timesteps = json_bool_or(f, "bf16_timesteps", d.bf16_timesteps);
     if (f->rc == ERR_OK) {
         *ret = d;

@@ -49,8 +49,8 @@ int session_plan_size(const struct model *model, const struct session_request *r
     if ((request->width == 0) != (request->height == 0)) {
         return err_set(err, ERR_INVALID, "size: width and height must be given together");
     }
-    return geometry_size(ret, &model->dir->transformer, &model->dir->vae, width, height,
-                         request->exact_size || !d->size_buckets, err);
+    return geometry_size(ret, &model->dir->transformer, &model->dir->vae, d->sizes,
+                         request->exact_size ? 0 : d->n_sizes, width, height, err);
 }
 
 static int resolve_sampler(struct session *s, const struct session_request *request,

@@ -53,22 +53,19 @@ static bool add_sizes(cJSON *o, const struct model_dir *dir)
     const struct model_defaults *d = &dir->defaults;
     const int64_t unit = dir->vae.stride_s * dir->transformer.patch_size;
     cJSON *list = cJSON_AddArrayToObject(o, "native_sizes");
-    int64_t w = 0;
-    int64_t h = 0;
-    const bool table =
-        d->size_buckets && geometry_bucket_at(dir->transformer.sample_size, 0, &w, &h);
     bool ok = list != NULL;
 
-    for (size_t i = 0; ok && table && geometry_bucket_at(dir->transformer.sample_size, i, &w, &h);
-         i++) {
-        if (w % unit == 0 && h % unit == 0) { /* else this model cannot make it */
-            ok = add_size(list, w, h);
+    for (int i = 0; ok && i < d->n_sizes; i++) {
+        const struct trained_size *size = &d->sizes[i];
+
+        if (size->width % unit == 0 && size->height % unit == 0) { /* else it cannot be made */
+            ok = add_size(list, size->width, size->height);
         }
     }
-    if (ok && !table) {
+    if (ok && d->n_sizes == 0) {
         ok = add_size(list, d->width, d->height);
     }
-    return ok && cJSON_AddBoolToObject(o, "any_size", !table) &&
+    return ok && cJSON_AddBoolToObject(o, "any_size", d->n_sizes == 0) &&
            cJSON_AddNumberToObject(o, "size_multiple", (double)unit) &&
            cJSON_AddNumberToObject(o, "default_width", (double)d->width) &&
            cJSON_AddNumberToObject(o, "default_height", (double)d->height) &&

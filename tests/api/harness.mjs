@@ -27,7 +27,7 @@ export const LONG = { size: '128x128', seconds: '60', seed: 5 };
 const MODELS = {
   'tiny-long': {
     id: 'tiny-long',
-    size_buckets: false,
+    sizes: [],
     size: '64x64',
     frames: 64,
     fps: 16,
@@ -36,7 +36,7 @@ const MODELS = {
   },
   'tiny-480p': {
     id: 'tiny-480p',
-    size_buckets: false,
+    sizes: [],
     size: '64x64',
     frames: 64,
     fps: 16,

@@ -24,7 +24,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 
 export const MODELS = { causal: 'tiny-long', bidirectional: 'tiny-480p' };
 const DEFAULTS = {
-  size_buckets: false,
+  sizes: [],
   size: '64x64',
   frames: 33,
   fps: 16,

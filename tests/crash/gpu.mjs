@@ -8,7 +8,7 @@ import { Daemon, Lab, options, Report } from './daemon.mjs';
 const { early, late } = options({ early: 200, late: 900 });
 const PLUGIN = path.resolve(path.dirname(process.env.SANAD), 'libsanad_hostsim.so');
 const REQUEST = { prompt: 'a lost device', seed: 3, num_frames: 13 };
-const TINY = { size_buckets: false, size: '32x32', frames: 13, fps: 16, block_latent_frames: 2, aliases: ['tiny'] };
+const TINY = { sizes: [], size: '32x32', frames: 13, fps: 16, block_latent_frames: 2, aliases: ['tiny'] };
 
 const report = new Report();
 const lab = new Lab();

@@ -32,12 +32,14 @@ static const struct bin bins_720[] = {
 static void expect_bucket(int64_t sample_size, int64_t width, int64_t height,
                           const struct bin *want)
 {
-    int64_t w = 0;
-    int64_t h = 0;
+    struct trained_size sizes[MODEL_MAX_SIZES];
+    const int n = geometry_published_sizes(sample_size, sizes);
+    const struct trained_size *nearest;
 
-    EXPECT(geometry_bucket(sample_size, width, height, &w, &h));
-    EXPECT_INT(w, want->width);
-    EXPECT_INT(h, want->height);
+    EXPECT_INT(n, 11);
+    nearest = geometry_nearest(sizes, n, width, height);
+    EXPECT_INT(nearest->width, want->width);
+    EXPECT_INT(nearest->height, want->height);
 }
 
 TEST(geometry_buckets_are_the_published_tables)
@@ -66,11 +68,10 @@ TEST(geometry_bucket_is_the_nearest_and_the_first_of_a_tie)
 TEST(geometry_has_no_bucket_for_other_models)
 {
     static const int64_t other[] = {0, -1, 16, 29, 31, 64};
-    int64_t w;
-    int64_t h;
+    struct trained_size sizes[MODEL_MAX_SIZES];
 
     for (size_t i = 0; i < ARRAY_LEN(other); i++) {
-        EXPECT(!geometry_bucket(other[i], 832, 480, &w, &h));
+        EXPECT_INT(geometry_published_sizes(other[i], sizes), 0);
     }
 }
 
@@ -104,10 +105,13 @@ TEST(geometry_size_finds_what_is_generated)
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct size_case *c = &cases[i];
+        struct trained_size sizes[MODEL_MAX_SIZES];
         struct geometry_size s;
+        int n;
         struct err err;
 
-        EXPECT_OK(geometry_size(&s, c->transformer, c->vae, c->width, c->height, c->exact, &err));
+        n = c->exact ? 0 : geometry_published_sizes(c->transformer->sample_size, sizes);
+        EXPECT_OK(geometry_size(&s, c->transformer, c->vae, sizes, n, c->width, c->height, &err));
         EXPECT_INT(s.width, c->width);
         EXPECT_INT(s.height, c->height);
         EXPECT_INT(s.gen_width, c->gen_width);
@@ -115,6 +119,21 @@ TEST(geometry_size_finds_what_is_generated)
         EXPECT_INT(s.latent_width, c->gen_width / c->vae->stride_s);
         EXPECT_INT(s.latent_height, c->gen_height / c->vae->stride_s);
     }
+}
+
+TEST(geometry_size_goes_to_a_models_own_sizes)
+{
+    static const struct trained_size own[] = {{2.0 / 3, 64, 96}, {1.5, 96, 64}};
+    static const struct trained_size odd = {.ratio = 1, .width = 40, .height = 40};
+    struct geometry_size s;
+    struct err err = {0};
+
+    EXPECT_OK(geometry_size(&s, &wan_transformer, &wan_vae, own, 2, 1280, 720, &err));
+    EXPECT(s.gen_width == 96 && s.gen_height == 64 && s.width == 1280 && s.height == 720);
+    EXPECT_OK(geometry_size(&s, &wan_transformer, &wan_vae, own, 2, 720, 1280, &err));
+    EXPECT(s.gen_width == 64 && s.gen_height == 96);
+    EXPECT_INT(geometry_size(&s, &wan_transformer, &wan_vae, &odd, 1, 64, 64, &err), ERR_INVALID);
+    EXPECT_CONTAINS(err.msg, "64x64 goes to 40x40, which is not in multiples of 16");
 }
 
 /* Every size that is allowed is covered by what is generated, in whole tokens. */
@@ -128,7 +147,7 @@ TEST(geometry_exact_sizes_are_the_next_whole_tokens)
             if (h < SIDE_MIN) {
                 continue;
             }
-            EXPECT_OK(geometry_size(&s, &wan_transformer, &wan_vae, w, h, true, &err));
+            EXPECT_OK(geometry_size(&s, &wan_transformer, &wan_vae, NULL, 0, w, h, &err));
             EXPECT(s.gen_width % 16 == 0 && s.gen_width >= w && s.gen_width < w + 16);
             EXPECT(s.gen_height % 16 == 0 && s.gen_height >= h && s.gen_height < h + 16);
         }
@@ -161,9 +180,9 @@ TEST(geometry_size_names_what_is_wrong)
         struct geometry_size s = {.width = -7};
         struct err err = {0};
 
-        EXPECT_INT(
-            geometry_size(&s, &wan_transformer, &wan_vae, bad[i].width, bad[i].height, true, &err),
-            ERR_INVALID);
+        EXPECT_INT(geometry_size(&s, &wan_transformer, &wan_vae, NULL, 0, bad[i].width,
+                                 bad[i].height, &err),
+                   ERR_INVALID);
         EXPECT_CONTAINS(err.msg, "size: ");
         EXPECT_CONTAINS(err.msg, bad[i].part);
         EXPECT_INT(s.width, -7);
@@ -180,7 +199,7 @@ TEST(geometry_size_takes_its_limits)
         struct err err;
 
         EXPECT_OK(
-            geometry_size(&s, &wan_transformer, &wan_vae, good[i][0], good[i][1], true, &err));
+            geometry_size(&s, &wan_transformer, &wan_vae, NULL, 0, good[i][0], good[i][1], &err));
     }
 }
 

@@ -113,7 +113,7 @@ TEST(model_dir_opens_the_480p_directory)
     EXPECT_INT(dir->defaults.sampler, SAMPLER_DPM);
     EXPECT_INT(dir->defaults.steps, 50);
     EXPECT(dir->defaults.flow_shift == 8 && dir->defaults.guidance_scale == 6);
-    EXPECT(dir->defaults.size_buckets && dir->defaults.lower_case);
+    EXPECT(dir->defaults.n_sizes == 11 && dir->defaults.lower_case);
     EXPECT_INT(dir->defaults.frames, 81);
     EXPECT_INT(dir->defaults.block_latent_frames, 5);
     model_dir_close(dir);
@@ -411,7 +411,7 @@ TEST(model_dir_sanad_json_overrides_every_default)
         "\"renoise_timesteps\":[1000,500.5],\"flow_shift\":5,\"guidance_scale\":2.5,"
         "\"block_latent_frames\":4,\"history_blocks\":3,\"fps\":24,\"size\":\"256x128\","
         "\"frames\":33,\"chi\":\"none\",\"lower_case\":false,\"max_prompt_tokens\":77,"
-        "\"motion_score\":0,\"size_buckets\":false}",
+        "\"motion_score\":0,\"sizes\":[\"256x128\",\"64x96\"]}",
         &d, &err));
     EXPECT_STR(d.id, "mine-1.0");
     EXPECT_INT(d.n_aliases, 2);
@@ -424,7 +424,9 @@ TEST(model_dir_sanad_json_overrides_every_default)
     EXPECT(d.width == 256 && d.height == 128);
     EXPECT_INT(d.frames, 33);
     EXPECT_INT(d.chi, CHI_NONE);
-    EXPECT(!d.lower_case && !d.size_buckets);
+    EXPECT(!d.lower_case);
+    EXPECT_INT(d.n_sizes, 2);
+    EXPECT(d.sizes[1].width == 64 && d.sizes[1].height == 96 && d.sizes[1].ratio == 1.5);
     EXPECT_INT(d.max_prompt_tokens, 77);
     EXPECT_INT(d.motion_score, 0);
 
@@ -468,6 +470,10 @@ TEST(model_dir_sanad_json_names_what_is_wrong)
         {w480, "{\"size\":\" 832x480\"}", "size"},
         {w480, "{\"fps\":0.5}", "fps"},
         {w480, "{\"frames\":0}", "frames"},
+        {w480, "{\"sizes\":\"96x64\"}", "sizes"},
+        {w480, "{\"sizes\":[\"96x64\",\"96x\"]}", "sizes"},
+        {w480, "{\"sizes\":[\"96x15\"]}", "sizes"},
+        {w480, "{\"sizes\":[96]}", "sizes"},
         {w480, "{\"history_blocks\":0}", "history_blocks"},
         {w480, "{\"chi\":\"audio\"}", "chi"},
         {w480, "{\"lower_case\":1}", "lower_case"},

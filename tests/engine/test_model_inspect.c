@@ -527,7 +527,7 @@ static void check_wan_model(const char *name, const char *transformer, enum mode
     EXPECT_INT(dir->vae.stride_t, 4);
     EXPECT_INT(dir->vae.stride_s, 8);
     EXPECT_INT(dir->transformer.mlp_hidden, 6720);
-    EXPECT(dir->defaults.size_buckets);
+    EXPECT_INT(dir->defaults.n_sizes, 11);
     model_report_done(&report);
     model_dir_close(dir);
 }
@@ -555,7 +555,7 @@ TEST(model_inspect_accepts_the_published_720p_directory)
     EXPECT_INT(dir->vae.stride_t, 8);
     EXPECT_INT(dir->vae.stride_s, 32);
     EXPECT_INT(dir->defaults.width, 1280);
-    EXPECT(dir->defaults.size_buckets);
+    EXPECT_INT(dir->defaults.n_sizes, 11);
     model_report_done(&report);
     model_dir_close(dir);
 }

@@ -192,17 +192,20 @@ TEST(session_request_gets_the_size_that_was_asked)
 {
     static const struct {
         int64_t width, height;
-        bool exact, buckets;
+        bool exact;
+        int n_sizes;
         int64_t gen_width, gen_height;
-    } cases[] = {
-        {50, 38, true, true, 64, 48},    {34, 60, true, true, 48, 64},
-        {48, 32, true, true, 48, 32},    {50, 38, false, false, 64, 48},
-        {90, 52, false, true, 832, 480}, /* planned only: it would take long */
-    };
+    } cases
+        [] =
+            {
+                {50, 38, true, 11, 64, 48},    {34, 60, true, 11, 48, 64},
+                {48, 32, true, 11, 48, 32},    {50, 38, false, 0, 64, 48},
+                {90, 52, false, 11, 832, 480}, /* planned only: it would take long */
+            };
     struct video_bed b;
 
     video_bed_open(&b, "tiny-480p", 1);
-    EXPECT(b.model->dir->defaults.size_buckets);
+    EXPECT_INT(b.model->dir->defaults.n_sizes, 11);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct session_request r = video_request(&b, 5);
         struct geometry_size plan;
@@ -213,7 +216,7 @@ TEST(session_request_gets_the_size_that_was_asked)
         r.width = cases[i].width;
         r.height = cases[i].height;
         r.exact_size = cases[i].exact;
-        b.model->dir->defaults.size_buckets = cases[i].buckets;
+        b.model->dir->defaults.n_sizes = cases[i].n_sizes;
         EXPECT_OK(session_plan_size(b.model, &r, &plan, &err));
         EXPECT_INT(plan.gen_width, cases[i].gen_width);
         EXPECT_INT(plan.gen_height, cases[i].gen_height);

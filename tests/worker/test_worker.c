@@ -334,14 +334,14 @@ static const char *make_model(const char *golden, const char *name, const char *
 static const char *long_model(void)
 {
     return make_model("tests/golden/tiny-long", "long",
-                      "{\"id\":\"tiny\",\"aliases\":[\"mini\",\"t\"],\"size_buckets\":false,"
+                      "{\"id\":\"tiny\",\"aliases\":[\"mini\",\"t\"],\"sizes\":[],"
                       "\"size\":\"64x64\",\"frames\":33,\"block_latent_frames\":3}");
 }
 
 static const char *clip_model(void)
 {
     return make_model("tests/golden/tiny-480p", "clip",
-                      "{\"size_buckets\":false,\"size\":\"64x64\",\"frames\":33,\"steps\":6,"
+                      "{\"sizes\":[],\"size\":\"64x64\",\"frames\":33,\"steps\":6,"
                       "\"block_latent_frames\":3}");
 }
 
