@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need, where they are missing.
-#   tools/setup.sh build | test | lint | bench
+#   tools/setup.sh build | test | lint | bench | train
 set -eu
 
 build="gcc g++ libc6-dev make pkg-config libopenblas-pthread-dev libsentencepiece-dev libcjson-dev
@@ -8,6 +8,7 @@ libavformat-dev libavcodec-dev libswscale-dev libavutil-dev libunistring-dev lib
 libuv1-dev libsqlite3-dev curl"
 test="ffmpeg sqlite3"
 command -v node >/dev/null && command -v npm >/dev/null || test="$test nodejs npm" # or a newer one of your own
+train="python3-torch python3-numpy python3-sentencepiece libopenblas0-pthread"
 lint="clang clang-format clang-tidy libclang-rt-14-dev man-db"
 
 case "${1:-build}" in
@@ -15,8 +16,9 @@ build) want="$build" ;;
 test) want="$build $test" ;;
 lint) want="$build $test $lint" ;;
 bench) want="$build $test wrk" ;;
+train) want="$build $test $train" ;;
 *)
-    echo "usage: tools/setup.sh build|test|lint|bench" >&2
+    echo "usage: tools/setup.sh build|test|lint|bench|train" >&2
     exit 2
     ;;
 esac
