@@ -72,7 +72,7 @@ TEST_EXE := $(TESTS:%.c=$(B)/%)
 WRAP     := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc,--wrap=strdup
 
 .PHONY: all build-tests demo test test-threads golden bench lint format fuzz install clean FORCE \
-        cuda cuda-test hostsim-test
+        cuda cuda-test hostsim-test demo-test readme-picture train-demo train-demo-test
 all: $(B)/sanad
 
 # A change of flags rebuilds; an unchanged stamp does not.
@@ -112,6 +112,17 @@ $(B)/bench-engine: $(BENCH:%.c=$(B)/%.o) $(LIB)
 	@echo "ld  $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# What a clip of the bundled model's domain shows; nothing of the product is in it.
+DEMO_SRC := $(filter-out %/test_check.c %/main.c,$(wildcard tests/demo/*.c)) base/err.c
+$(B)/demo-check: $(DEMO_SRC:%.c=$(B)/%.o) $(B)/tests/demo/main.o
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+$(B)/tests/demo/test_check: $(DEMO_SRC:%.c=$(B)/%.o) $(B)/tests/demo/test_check.o $(B)/tests/support/test.o
+	@echo "ld  $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ -lm
+
+-include $(patsubst %.c,$(B)/%.d,$(wildcard tests/demo/*.c))
 -include $(LIB_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(SUP_OBJ:.o=.d) $(TEST_EXE:=.d) \
          $(GOLD:%.c=$(B)/%.d) $(BENCH:%.c=$(B)/%.d)
 
@@ -258,13 +269,21 @@ demo:
 # Likewise: packages, build, all tests. Kills, races and load depend on speed: not under sanitizers.
 CRASH_TESTS := $(if $(filter release debug,$(MODE)),"tests/crash/run.sh $(B)/sanad")
 BENCH_TEST  := $(if $(filter release debug,$(MODE)),"tests/cli/test_bench.sh $(B)/sanad $(B)/libsanad_hostsim.so")
+DEMO_TEST   := $(B)/tests/demo/test_check \
+    $(if $(filter release debug,$(MODE)),"tests/demo/run.sh $(B)/sanad $(B)/demo-check $(MODEL)")
 test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
-	@tests/run.sh $(TEST_EXE) "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" \
-	    "tests/api/run.sh $(B)/sanad" $(CRASH_TESTS) $(BENCH_TEST) $(if $(HOSTSIM),-j$(JOBS) $(HOSTSIM))
+	@tests/run.sh "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" "tests/api/run.sh $(B)/sanad" \
+	    $(DEMO_TEST) $(CRASH_TESTS) $(BENCH_TEST) -j$(JOBS) $(TEST_EXE) $(HOSTSIM)
 
-build-tests: $(TEST_EXE) $(B)/golden $(if $(HOSTSIM),$(HOSTSIM_BUILD))
+build-tests: $(TEST_EXE) $(B)/golden $(B)/demo-check $(B)/tests/demo/test_check $(if $(HOSTSIM),$(HOSTSIM_BUILD))
+
+# The bundled model, or MODEL=DIR, judged: held-out captions, long clips, a contact sheet in build/demo-test.
+demo-test:
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/demo-check
+	@tests/demo/run.sh $(B)/sanad $(B)/demo-check $(MODEL)
 
 # The tests in which threads meet, for MODE=tsan.
 THREAD_TESTS := $(filter $(B)/tests/base/% %/test_matmul %/test_conv3d %/test_attention %/test_session %/test_render \
@@ -282,6 +301,29 @@ bench:
 	@tools/setup.sh bench
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/bench-engine
 	@$(B)/bench-engine --sanad $(B)/sanad --model tests/golden/tiny-long --json $(or $(JSON),$(B)/bench.json)
+
+# The README's first picture.
+readme-picture:
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@tools/readme_picture.sh $(B)/sanad docs/demo.png
+
+# The bundled model from nothing, in build/train-demo: two hours on two CPU cores (tools/train_demo/README.md).
+# TRAIN_OPTIONS: train.py's. Python is only needed here.
+TRAIN_PYTHON  ?= /usr/bin/python3
+TRAIN_OPTIONS ?=
+train-demo:
+	@tools/setup.sh train
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(B)/demo-check
+	$(TRAIN_PYTHON) tools/train_demo/train.py all --work build/train-demo --out build/train-demo/model \
+	    --checker $(B)/demo-check $(TRAIN_OPTIONS)
+	@echo "The model is in build/train-demo/model; make demo-test MODEL=build/train-demo/model judges it."
+
+# The recipe's models against the golden cases, and all its stages for a few seconds.
+train-demo-test:
+	@tools/setup.sh train
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@tools/train_demo/test.sh $(TRAIN_PYTHON) $(B)/sanad
 
 lint:
 	@tools/setup.sh lint
@@ -320,6 +362,7 @@ fuzz:
 	@tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_EXE)
 
 install: all
+	find models -type f -exec install -D -m 644 {} $(DESTDIR)$(PREFIX)/share/sanad/{} \;
 	install -D -m 755 $(B)/sanad $(DESTDIR)$(PREFIX)/bin/sanad
 	install -D -m 644 docs/sanad.1 $(DESTDIR)$(PREFIX)/share/man/man1/sanad.1
 	$(if $(filter no,$(CUDA)),,@if [ -e $(B)/libsanad_cuda.so ]; then set -x; \

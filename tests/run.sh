@@ -13,7 +13,7 @@ trap 'kill $children 2>/dev/null; wait; exit 130' INT TERM
 run() { # PROGRAM NAME: leaves NAME.log, and NAME.end with the exit status and the milliseconds
     start=$(date +%s%N)
     # shellcheck disable=SC2086
-    timeout "${TEST_TIMEOUT:-600}" $1 >"$dir/$2.log" 2>&1 </dev/null &
+    timeout "${TEST_TIMEOUT:-1200}" $1 >"$dir/$2.log" 2>&1 </dev/null &
     children=$!
     wait "$children"
     echo "$? $((($(date +%s%N) - start) / 1000000))" >"$dir/$2.end"

@@ -236,6 +236,20 @@ makes_a_video_on_a_simulated_gpu() {
     unset SANAD_CUDA_PLUGIN XDG_CACHE_HOME
 }
 
+# As `make install` lays it out, away from the source.
+bundled_model_is_the_default() {
+    mkdir -p i/bin i/share/sanad/models
+    cp "$sanad" i/bin/sanad
+    cp -r "$root/models/demo" i/share/sanad/models/demo
+    local sanad=$dir/i/bin/sanad
+    run generate "a red circle moves right on a blue background" --device cpu --seed 7 -n 17 -o b.mp4
+    [ "$status" -eq 0 ] || fail "status $status: $(tail -n 1 err)"
+    [ "$(size_of b.mp4)" = 96,64 ] || fail "size $(size_of b.mp4)"
+    run generate "a red circle moves right on a blue background" --device cpu --seed 7 -n 17 --size 1280x720 -o b.mp4
+    [ "$(size_of b.mp4)" = 1280,720 ] || fail "size $(size_of b.mp4): $(tail -n 1 err)"
+    ffprobe -v error -show_entries format_tags -of json b.mp4 | grep -q 'sanad-demo' || fail "another model"
+}
+
 inspect_says_what_is_there() {
     run inspect "$long"
     [ "$status" -eq 0 ] || fail "status $status"
@@ -434,7 +448,8 @@ for name in makes_a_video_with_each_model result_is_a_normal_mp4_with_metadata s
     seconds_are_frames_times_rate size_is_resized_to_what_was_asked image_is_the_first_frame \
     prompt_at_changes_later_blocks_only file_grows_and_is_playable_while_it_grows \
     interrupt_leaves_a_playable_file interrupt_before_the_first_block_leaves_nothing \
-    streams_to_standard_output json_events device_is_chosen_and_said makes_a_video_on_a_simulated_gpu inspect_says_what_is_there help_and_version \
+    streams_to_standard_output json_events device_is_chosen_and_said makes_a_video_on_a_simulated_gpu \
+    bundled_model_is_the_default inspect_says_what_is_there help_and_version \
     refuses_wrong_command_lines refuses_requests_the_model_cannot_do refuses_unreadable_images \
     refuses_broken_model_directories names_the_stage_that_produced_nan full_disk_keeps_whole_blocks \
     closed_streams_do_not_end_up_in_the_video image_is_never_overwritten output_keeps_link_and_mode \

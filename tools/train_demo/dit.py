@@ -447,7 +447,7 @@ class Trainer:
         clean, noisy, t, noise, counts = corrupt(z, blocks, given, torch.Generator().manual_seed(rng.getrandbits(62)))
         layout = Layout(blocks)
         clean, noisy, t, ids, mask = (p.to(self.options.device) for p in (clean, noisy, t, ids, mask))
-        if progress > 0.9:
+        if progress > 0.8:
             self.own_history(layout, clean, z.to(clean.device), ids, mask)
         target = (noise - z).to(self.options.device)
         # Places and motions are decided in heavy noise; in light noise errors of detail weigh too much.

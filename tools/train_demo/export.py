@@ -100,7 +100,7 @@ def write_card(path, vae_state, dit_state, clips, bf16):
     card = pathlib.Path(__file__).with_name("card.md").read_text()
     path.write_text(card.format(
         commit=commit(), date=datetime.date.today(), clips=clips, torch=torch.__version__, machine=platform.machine(),
-        precision="bfloat16 products" if bf16 else "float32",
+        options=" TRAIN_OPTIONS=--bf16" if bf16 else "",
         vae_steps=vae_state["step"], vae_minutes=round(vae_state["used"] / 60),
         dit_steps=dit_state["step"], dit_minutes=round(dit_state["used"] / 60)))
 

@@ -1,0 +1,29 @@
+/*
+ * captions.h - the list of captions with what each one's video has to show (captions.tsv).
+ */
+#ifndef TESTS_DEMO_CAPTIONS_H
+#define TESTS_DEMO_CAPTIONS_H
+
+#include "base/err.h"
+#include "tests/demo/scene.h"
+
+enum {
+    CAPTIONS_MAX = 100, /* files are NN.mp4 */
+    CAPTION_BYTES = 128,
+};
+
+struct caption {
+    char text[CAPTION_BYTES];
+    struct scene scene; /* of one object, at rest in the middle: what the caption does not say */
+};
+
+struct captions {
+    int n;
+    struct caption of[CAPTIONS_MAX];
+};
+
+/* Reads "caption TAB shape TAB colour TAB background TAB pattern TAB motion" lines; those that begin
+ * with # are comments. Errors name file and line. */
+MUST_CHECK int captions_read(struct captions *ret, const char *file, struct err *err);
+
+#endif
