@@ -1,5 +1,5 @@
 #!/bin/sh
-# The README's first picture: a row of six frames, one second apart, for each of some prompts, made by the bundled
+# The README's first picture: a row of six frames, thirteen apart, for each of some prompts, made by the bundled
 # model.
 #   tools/readme_picture.sh SANAD_BINARY OUT.png
 set -eu
@@ -16,7 +16,7 @@ row() { # a prompt
         exit 1
     }
     inputs="$inputs -i $dir/$n.mp4"
-    rows="${rows}[$n:v]select=not(mod(n\\,16)),scale=2*iw:2*ih:flags=neighbor,tile=6x1:padding=6:margin=3:color=white[r$n];"
+    rows="${rows}[$n:v]select=not(mod(n\\,13)),scale=2*iw:2*ih:flags=neighbor,tile=6x1:padding=6:margin=3:color=white[r$n];"
     n=$((n + 1))
 }
 

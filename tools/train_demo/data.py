@@ -259,7 +259,8 @@ PLACES = {
 def caption(scene, rng, plain=False):
     """plain: the wording that documents use, without variation."""
     pick = (lambda options: options[0]) if plain else rng.choice
-    names = [f"{scene.size} {c} {s}".strip() for c, s in zip(scene.colours, scene.shapes)]
+    size = "" if len(scene.shapes) == 2 and (plain or rng.random() < 0.6) else scene.size  # two are always small
+    names = [f"{size} {c} {s}".strip() for c, s in zip(scene.colours, scene.shapes)]
     names = [f"{pick(('an' if name[0] == 'o' else 'a', 'one', 'the'))} {name}" for name in names]
     adverb = f" {scene.speed}" if scene.speed else ""
     verb = pick(PHRASES[scene.motion])[len(names) - 1].format(adverb)

@@ -361,14 +361,17 @@ class Latents:
         self.z = np.load(folder / "latents.npy", mmap_mode="r")
         self.object = np.load(folder / "objects.npy", mmap_mode="r")
         self.scenes = scenes
-        self.centred = [i for i, s in enumerate(scenes) if s.centred]
-        self.anywhere = [i for i, s in enumerate(scenes) if not s.centred]
+        centred = [i for i, s in enumerate(scenes) if s.centred]
+        anywhere = [i for i, s in enumerate(scenes) if not s.centred]
+        pairs = [i for i in centred if len(scenes[i].shapes) == 2]
+        self.groups = [(g, share) for g, share in ((centred, 45), (anywhere, 25), (pairs, 30)) if g]
         self.mean = torch.tensor(stats["mean"]).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(stats["std"]).view(1, -1, 1, 1, 1)
 
     def choose(self, rng, n):
-        """Numbers of n clips; two in three begin in the middle."""
-        return sorted(rng.choice(self.centred if rng.random() < 0.67 else self.anywhere) for _ in range(n))
+        """Numbers of n clips: most begin in the middle, and of those with two objects more than there are."""
+        groups = rng.choices(*zip(*self.groups), k=n)
+        return sorted(rng.choice(g) for g in groups)
 
     def batch(self, index, frames):
         z = torch.from_numpy(self.z[index, :, :frames].astype(np.float32))
@@ -439,7 +442,8 @@ class Trainer:
 
     def train_step(self, progress):
         rng = random.Random(f"{self.options.seed} {self.step} {self.crew.rank}")
-        blocks = [BLOCK + 1, BLOCK] + ([BLOCK] if progress > 0.8 else [])
+        late = progress > 0.8 and self.step % 2 == 0
+        blocks = [BLOCK + 1, BLOCK] + ([BLOCK] if late else [])
         index = self.latents.choose(rng, max(2, self.options.batch // self.crew.size))
         z, objects, scenes = self.latents.batch(index, sum(blocks))
         ids, mask = self.captions.batch([self.captions.draw(s, rng) for s in scenes])
@@ -447,7 +451,7 @@ class Trainer:
         clean, noisy, t, noise, counts = corrupt(z, blocks, given, torch.Generator().manual_seed(rng.getrandbits(62)))
         layout = Layout(blocks)
         clean, noisy, t, ids, mask = (p.to(self.options.device) for p in (clean, noisy, t, ids, mask))
-        if progress > 0.8:
+        if late:
             self.own_history(layout, clean, z.to(clean.device), ids, mask)
         target = (noise - z).to(self.options.device)
         # Places and motions are decided in heavy noise; in light noise errors of detail weigh too much.
