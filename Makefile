@@ -275,7 +275,8 @@ test:
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) all build-tests
 	@tests/run.sh "$(B)/golden $(GOLDEN)" "tests/cli/test_cli.sh $(B)/sanad" "tests/api/run.sh $(B)/sanad" \
-	    $(DEMO_TEST) $(CRASH_TESTS) $(BENCH_TEST) -j$(JOBS) $(TEST_EXE) $(HOSTSIM)
+	    $(DEMO_TEST) $(CRASH_TESTS) $(BENCH_TEST) $(if $(filter asan,$(MODE)),$(TEST_EXE)) \
+	    -j$(JOBS) $(if $(filter asan,$(MODE)),,$(TEST_EXE)) $(HOSTSIM)
 
 build-tests: $(TEST_EXE) $(B)/golden $(B)/demo-check $(B)/tests/demo/test_check $(if $(HOSTSIM),$(HOSTSIM_BUILD))
 

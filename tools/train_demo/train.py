@@ -208,7 +208,7 @@ def arguments():
     p.add_argument("--out", type=pathlib.Path, help="the model directory (export, all)")
     p.add_argument("--vae-minutes", type=float, default=28)
     p.add_argument("--latents-minutes", type=float, default=10)
-    p.add_argument("--dit-minutes", type=float, default=80)
+    p.add_argument("--dit-minutes", type=float, default=93)
     p.add_argument("--clips", type=int, default=10000, help="at most so many are encoded")
     p.add_argument("--batch", type=int, default=32, help="clips in a step of the transformer")
     p.add_argument("--processes", type=int, help="that train together [2 on a CPU, 1 on a GPU]")
