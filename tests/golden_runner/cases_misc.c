@@ -24,12 +24,12 @@ static int check_bins(struct golden_bench *b, struct err *err)
         int64_t made[4];
 
         memcpy(row, (const int64_t *)bins.data + i * 6, sizeof(row));
-        for (int j = 0; j < 2; j++) {
+        for (int64_t j = 0; j < 4; j += 2) {
             const int n = geometry_published_sizes(j == 0 ? 30 : 22, sizes);
             const struct trained_size *nearest = geometry_nearest(sizes, n, row[1], row[0]);
 
-            made[2 * j] = nearest->height;
-            made[2 * j + 1] = nearest->width;
+            made[j] = nearest->height;
+            made[j + 1] = nearest->width;
         }
         for (int j = 0; j < 6; j++) {
             got[i * 6 + j] = (float)(j < 2 ? row[j] : made[j - 2]);
