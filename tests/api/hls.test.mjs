@@ -1,4 +1,5 @@
 // HLS: playlists that grow with the video, and the pieces they name; as players use them, and read strictly.
+import fs from 'node:fs';
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { Daemon, LONG, Raw, assertError, probe, run, until } from './harness.mjs';
@@ -244,9 +245,11 @@ test('what is not there', async () => {
 
 test('before the worker has looked at a job, there is nothing but a playlist', async () => {
   const [worker] = d.workerPids();
-  process.kill(worker, 'SIGSTOP');
+  process.kill(worker, 'SIGSTOP'); // which does not wait for all threads
   let id;
   try {
+    const state = (t) => fs.readFileSync(`/proc/${worker}/task/${t}/stat`, 'utf8').replace(/.*\) /s, '')[0];
+    await until('the worker stands still', () => fs.readdirSync(`/proc/${worker}/task`).every((t) => state(t) === 'T'));
     ({ id } = await d.create());
     assert.equal((await playlist(id)).text, head(1));
     for (const name of ['init.mp4', 'master.m3u8', 'seg-00000.m4s']) {
