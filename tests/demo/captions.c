@@ -20,11 +20,13 @@ static int parse(struct caption *ret, char *line, struct err *err)
             return err_set(err, ERR_FORMAT, "'%s' is no %s", name ? name : "", attribute_name(a));
         }
     }
-    if (rest) {
-        return err_set(err, ERR_FORMAT, "more than %d columns", 1 + ATTRIBUTE_OBJECTS);
+    if (rest && strcmp(rest, "2") != 0) {
+        return err_set(err, ERR_FORMAT,
+                       "more than %d columns, and the next is not 2, for two objects",
+                       1 + ATTRIBUTE_OBJECTS);
     }
     *ret = (struct caption){
-        .scene = {.n_objects = 1,
+        .scene = {.n_objects = rest ? 2 : 1,
                   .shape = {value[ATTRIBUTE_SHAPE]},
                   .colour = {value[ATTRIBUTE_COLOUR]},
                   .background = value[ATTRIBUTE_BACKGROUND],

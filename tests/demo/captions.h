@@ -14,7 +14,8 @@ enum {
 
 struct caption {
     char text[CAPTION_BYTES];
-    struct scene scene; /* of one object, at rest in the middle: what the caption does not say */
+    struct scene
+        scene; /* in the middle: what the caption does not say. Of two objects the second is not told */
 };
 
 struct captions {
@@ -22,8 +23,8 @@ struct captions {
     struct caption of[CAPTIONS_MAX];
 };
 
-/* Reads "caption TAB shape TAB colour TAB background TAB pattern TAB motion" lines; those that begin
- * with # are comments. Errors name file and line. */
+/* Reads "caption TAB shape TAB colour TAB background TAB pattern TAB motion" lines, with "TAB 2" behind
+ * where two objects are meant; those that begin with # are comments. Errors name file and line. */
 MUST_CHECK int captions_read(struct captions *ret, const char *file, struct err *err);
 
 #endif

@@ -13,7 +13,7 @@ sanad=$(realpath "$1")
 checker=$(realpath "$2")
 model=${3:+$(realpath "$3")}
 cd "$(dirname "$0")/../.." || exit 1
-captions=tests/demo/captions.tsv
+captions=tests/demo/captions.tsv pairs=tests/demo/pairs.tsv # of two objects
 out=build/demo-test
 passed=0 failed=0 lanes=''
 
@@ -22,8 +22,9 @@ if ! command -v ffmpeg >/dev/null; then
     exit 77
 fi
 rm -rf "$out"
-mkdir -p "$out/short" "$out/image" "$out/long" || exit 1
+mkdir -p "$out/short" "$out/pairs" "$out/image" "$out/long" || exit 1
 grep -v '^#' "$captions" >"$out/captions.tsv"
+grep -v '^#' "$pairs" >"$out/pairs.tsv"
 # shellcheck disable=SC2086
 trap 'kill $lanes 2>/dev/null; wait; exit 130' INT TERM
 
@@ -39,7 +40,8 @@ check() { # STATUS NAME
 
 # Every second caption's video, one after the other.
 lane() { # FIRST FOLDER FRAMES COUNT
-    video=
+    video='' list=$out/captions.tsv
+    [ "$2" = pairs ] && list=$out/pairs.tsv
     # shellcheck disable=SC2086
     trap 'kill $video 2>/dev/null; wait; exit 1' TERM
     i=-1
@@ -50,8 +52,8 @@ lane() { # FIRST FOLDER FRAMES COUNT
         file=$out/$2/$(printf %02d "$i")
         image=
         [ "$2" = image ] && image=$file.png
-        "$sanad" generate "$caption" ${model:+-m "$model"} ${image:+-i "$image"} --device cpu -o "$file.mp4" --seed "$i" --crf 8 -n "$3" --threads 1 \
-            >"$file.log" 2>&1 </dev/null &
+        "$sanad" generate "$caption" ${model:+-m "$model"} ${image:+-i "$image"} --device cpu -o "$file.mp4" \
+            --seed "$i" --crf 8 -n "$3" --threads 1 >"$file.log" 2>&1 </dev/null &
         video=$!
         if wait "$video"; then
             rm -f "$file.log"
@@ -59,7 +61,7 @@ lane() { # FIRST FOLDER FRAMES COUNT
             rm -f "$file.mp4"
             echo "    $file.log: $(tail -n 1 "$file.log")"
         fi
-    done <"$out/captions.tsv"
+    done <"$list"
 }
 
 # Two lanes are two videos at a time.
@@ -78,10 +80,10 @@ generate() { # FOLDER FRAMES COUNT
 # The checker's goals are checks of their own.
 judge() { # NAME FOLDER OPTIONS...
     echo "$1:"
-    shift
-    folder=$1
-    shift
-    "$checker" "$captions" "$out/$folder" "$@" >"$out/checker.log" 2>&1
+    folder=$2 list=$captions
+    [ "$folder" = pairs ] && list=$pairs
+    shift 2
+    "$checker" "$list" "$out/$folder" "$@" >"$out/checker.log" 2>&1
     grep -v '^[0-9]* passed, ' "$out/checker.log"
     sum=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$out/checker.log")
     if [ -n "$sum" ]; then
@@ -144,6 +146,9 @@ generate short 33 "$(wc -l <"$out/captions.tsv")"
 judge "two seconds" short --report "$out/short.tsv" --need colour=90,motion=80,shape=70,background=90
 contact_sheet
 check $? "contact sheet: $out/contact-sheet.html"
+# The path of two objects half a picture apart is none; where they are and how many they are can be told.
+generate pairs 33 "$(wc -l <"$out/pairs.tsv")"
+judge "two objects" pairs --need objects=85,background=90
 if [ "$n_image" -gt 0 ]; then
     draw_first_pictures
     check $? "pictures drawn"

@@ -281,6 +281,19 @@ static void expect_bad_captions(const char *text, const char *complaint)
     free(captions);
 }
 
+TEST(captions_of_two_objects_say_so)
+{
+    struct captions *captions = test_alloc(sizeof(*captions));
+    struct err err;
+
+    EXPECT_OK(captions_read(captions, "tests/demo/pairs.tsv", &err));
+    for (int i = 0; i < captions->n; i++) {
+        EXPECT_INT(captions->of[i].scene.n_objects, 2);
+        EXPECT_CONTAINS(captions->of[i].text, " and a ");
+    }
+    free(captions);
+}
+
 TEST(bad_captions_are_refused_by_line)
 {
     expect_bad_captions("# nothing\n", "no captions");
